@@ -1,0 +1,78 @@
+# Targets for users: run, test. For developers: lint, bench, simulate, lock, clean. `make help` lists them.
+
+SHELL := /bin/sh
+VENV  := .venv
+BIN   := $(VENV)/bin
+LOCK_VENV := build/lock-venv
+SEEDS ?= 20
+
+# The newest Python that is at least 3.11; a name on the path may be an empty shim, so each is tried.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$name" && break; \
+	done)
+
+# The package itself needs nothing beyond the lock: its build backend is in it.
+INSTALL_SELF := $(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+
+.PHONY: help run test lint bench simulate lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.installed ## create the environment and run the scheduler with config/
+	@SCHEDULER_STATE_DIR="$${SCHEDULER_STATE_DIR:-$(CURDIR)/.state}" exec $(BIN)/scheduler run --config config
+
+test: $(VENV)/.installed-dev ## run every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## check style, types and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev ## measure side by side with peers; options: ARGS="--tasks 10000"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+simulate: $(VENV)/.installed-dev ## run the simulated years with SEEDS=20 seeds
+	SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
+
+# Both locks come from pyproject.toml: the development lock first, the other constrained by it, so that one
+# environment can hold both. Hashes for every platform, and no index: where packages come from is local business.
+COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
+
+lock: ## pin the dependencies anew; UPGRADE=--upgrade takes newer ones
+	$(call need_python)
+	$(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python -m pip install --quiet uv
+	$(COMPILE) --group dev pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) --group build --constraint requirements-dev.lock pyproject.toml --output-file requirements.lock
+	@! grep -n '://' requirements.lock requirements-dev.lock || { echo 'a lock names a host' >&2; exit 1; }
+	rm -rf $(LOCK_VENV)
+
+clean: ## remove what was built; state is kept
+	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find scheduler tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define need_python
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+endef
+
+$(BIN)/python:
+	$(call need_python)
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is newer than all that went into it, so a second `make run` starts at once.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(INSTALL_SELF)
+	$(BIN)/python -m pip check
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,192 @@
+"""The book of markets: layers and ``like`` applied, before any date is looked at."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from scheduler.core.anchors import Anchor
+from scheduler.core.market import OPEN
+from scheduler.core.marketspec import (
+    ALWAYS,
+    DESK,
+    Change,
+    Hours,
+    Interval,
+    MarketDef,
+    MarketsFile,
+    Phases,
+)
+from scheduler.errors import Mark
+
+_NOWHERE: Final = Mark("", 0, 0)
+_ALWAYS: Final = MarketDef(
+    ALWAYS,
+    DESK,
+    _NOWHERE,
+    weekdays=frozenset(range(7)),
+    hours=(Hours(date.min, {OPEN: (Interval(Anchor("00:00"), Anchor("00:00"), _NOWHERE),)}),),
+)
+
+
+class Template(NamedTuple):
+    """The hours of an ordinary day."""
+
+    open: tuple[Interval, ...] | None  # None: what the calendar says
+    phases: Phases  # without `open`
+    depth: int  # how far up the chain of `like` they come from
+
+
+class Announced(NamedTuple):
+    """A change, and how far up the chain of `like` it was announced."""
+
+    change: Change
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """One market as all layers together have it."""
+
+    name: str
+    chain: tuple[str, ...]  # itself, what it is like, what that is like, ...
+    levels: tuple[tuple[int, MarketDef], ...]  # depth in the chain; nearest market first, latest layer first
+    changes: Mapping[date, tuple[Announced, ...]]  # the last one wins
+
+    @property
+    def base(self) -> MarketDef | None:
+        """Who says on which days it trades; None: the calendar that the last name of the chain is."""
+        return next((level for _, level in self.levels if level.has_base and not level.like), None)
+
+    @property
+    def calendar(self) -> str | None:
+        """The name of its calendar in exchange-calendars, if it has one."""
+        return self.chain[-1] if self.base is None else self.base.calendar
+
+    @property
+    def beyond_horizon(self) -> str:
+        return next((level.beyond_horizon for _, level in self.levels if level.beyond_horizon), "closed")
+
+    @property
+    def known_since(self) -> date | None:
+        return next((level.known_since for _, level in self.levels if level.known_since), None)
+
+    @property
+    def known_until(self) -> date | None:
+        return next((level.known_until for _, level in self.levels if level.known_until), None)
+
+    @property
+    def timezone(self) -> str | None:
+        return next((level.timezone for _, level in self.levels if level.timezone), None)
+
+    @property
+    def phase_names(self) -> frozenset[str]:
+        """Every phase that any of its days may have, apart from those that come by themselves."""
+        names: set[str] = set()
+        for _, level in self.levels:
+            names.update(level.phases)
+            for row in level.hours:
+                names.update(row.phases, row.summer_time.phases if row.summer_time else ())
+            for change in level.changes:
+                names.update(change.phases)
+        return frozenset(names)
+
+    def template(self, day: date) -> Template:
+        """The hours in force on a date: the nearest rows, and the phases laid over them."""
+        overlays: list[Phases] = []
+        phases: Phases | None = None
+        depth = len(self.chain) - 1
+        for level_depth, level in self.levels:
+            row = _row_of(level, day)
+            if phases is None:
+                overlays.append(level.phases)
+                if row is not None:
+                    phases, depth = row, level_depth
+            elif OPEN not in phases and row is not None and OPEN in row:
+                phases = {OPEN: row[OPEN], **phases}
+        merged = dict(phases or {})
+        for overlay in reversed(overlays):
+            merged.update(overlay)
+        return Template(merged.pop(OPEN, None), merged, depth)
+
+
+class Book:
+    """Finds markets by name. Nothing here raises: `checks` says what is wrong with a book."""
+
+    def __init__(self, file: MarketsFile) -> None:
+        self.file = file
+        self._found: dict[str, Market] = {}
+
+    def market(self, name: str) -> Market:
+        """The market of that name; one that is not defined is a calendar of exchange-calendars."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self._resolve(name)
+        return found
+
+    def definitions(self, name: str) -> tuple[MarketDef, ...]:
+        """What the layers say about a market, the latest first."""
+        if name == ALWAYS:
+            return (_ALWAYS,)
+        return tuple(layer[name] for layer in reversed(self.file.layers) if name in layer)
+
+    def like(self, name: str) -> MarketDef | None:
+        """The definition by which a market is like another one."""
+        return next((found for found in self.definitions(name) if found.has_base and found.like), None)
+
+    def members(self, market: Market) -> tuple[str, ...]:
+        """The markets of which it is the union; () for most."""
+        return market.base.any_of if market.base else ()
+
+    def calendars(self, name: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+        """The calendars of exchange-calendars that a market needs."""
+        if name in seen:
+            return frozenset()
+        market = self.market(name)
+        own = frozenset({market.calendar} if market.calendar else ())
+        return own.union(*(self.calendars(member, seen | {name}) for member in self.members(market)))
+
+    def _resolve(self, name: str) -> Market:
+        chain = [name]
+        while (parent := self._parent(chain[-1])) is not None and parent not in chain:
+            chain.append(parent)
+        levels = tuple((depth, found) for depth, link in enumerate(chain) for found in self.definitions(link))
+        return Market(name, tuple(chain), levels, self._changes(chain))
+
+    def _parent(self, name: str) -> str | None:
+        base = next((found for found in self.definitions(name) if found.has_base), None)
+        return base.like if base else None
+
+    def _changes(self, chain: list[str]) -> dict[date, tuple[Announced, ...]]:
+        """By layer, within it from the farthest market to the nearest, ranges before single dates."""
+        found: dict[date, tuple[Announced, ...]] = {}
+        for layer in self.file.layers:
+            for depth, name in reversed(list(enumerate(chain))):
+                for change in layer[name].changes if name in layer else ():
+                    for day in _days(change.first, change.last):
+                        found[day] = (*found.get(day, ()), Announced(change, depth))
+        return found
+
+
+def _row_of(level: MarketDef, day: date) -> Phases | None:
+    """The phases of the row of hours that is in force on a date."""
+    at = bisect_right(level.hours, day, key=lambda row: row.since) - 1
+    if at < 0:
+        return None
+    row = level.hours[at]
+    if row.summer_time is not None and _clocks_advanced(row.summer_time.zone, day):
+        return {**row.phases, **row.summer_time.phases}
+    return row.phases
+
+
+def _clocks_advanced(zone: str, day: date) -> bool:
+    return bool(datetime.combine(day, time(12), ZoneInfo(zone)).dst())
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    for number in range((last - first).days + 1):
+        yield first + timedelta(days=number)

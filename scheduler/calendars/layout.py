@@ -1,0 +1,188 @@
+"""One trading day: where its phases begin and end.
+
+Works on numbers alone. ``WallClock`` turns nanoseconds since the date's midnight on the clock on the
+wall into an instant, so the same rules lay out a real day and the nominal one that `checks` uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+from scheduler.core.anchors import Anchor
+from scheduler.core.market import BREAK, OPEN
+from scheduler.core.marketspec import Interval, Phases, wall
+from scheduler.core.messages import DAY, Duration, Instant
+
+WallClock: TypeAlias = Callable[[Duration], Instant]
+Complain: TypeAlias = Callable[[Interval, str], None]
+
+
+class Span(NamedTuple):
+    """A half-open interval."""
+
+    start: Instant
+    end: Instant
+
+
+class Occurrence(NamedTuple):
+    """One phase, once."""
+
+    start: Instant
+    end: Instant
+    phase: str
+    trading: bool  # `open`, or carved out of it
+    segment_start: Instant  # of the open segment round it; outside trading the same as start
+
+
+class _Placed(NamedTuple):
+    span: Span
+    name: str
+    interval: Interval
+    segment: Span | None  # the open segment that it is carved out of
+
+
+def open_segments(
+    intervals: Iterable[Interval], clock: WallClock, ordinary: Sequence[Span] = (), complain: Complain | None = None
+) -> tuple[Span, ...]:
+    """The open segments of a day; ``open`` and ``close`` in them are those of its ordinary hours.
+
+    Segments that do not follow one another are complained of, and cut.
+    """
+    edges = _Edges(ordinary, {}, clock)
+    segments: list[Span] = []
+    for interval in intervals:
+        span = edges.span(interval)
+        if span is None:
+            if complain:
+                complain(interval, f"{interval.text} is empty")
+            continue
+        if segments and span.start < segments[-1].end:
+            if complain:
+                complain(interval, f"{interval.text} begins before the open segment in front of it has ended")
+            span = Span(segments[-1].end, span.end)
+        if span.start < span.end:
+            segments.append(span)
+    return tuple(segments)
+
+
+def lay_out(
+    segments: Sequence[Span],
+    phases: Phases,
+    clock: WallClock,
+    *,
+    outside: Collection[str] = (),
+    complain: Complain | None = None,
+) -> list[Occurrence]:
+    """Every phase of a day in order of time, ``open`` and ``break`` included.
+
+    A phase that lies neither inside an open segment nor outside of all, or overlaps another, is
+    complained of and clipped: to the part outside if it is in ``outside``, else to the part inside.
+    """
+    edges = _Edges(segments, phases, clock)
+    placed = []
+    for name, intervals in phases.items():
+        for interval in intervals:
+            span = edges.span(interval)
+            if span is not None:
+                placed.append(_place(_Placed(span, name, interval, None), segments, name in outside, complain))
+    apart = _apart(sorted(placed, key=lambda one: one.span), complain)
+    found = [Occurrence(*one.span, one.name, one.segment is not None, (one.segment or one.span).start) for one in apart]
+    taken = [one.span for one in apart]
+    for segment in segments:
+        found += (Occurrence(*span, OPEN, True, segment.start) for span in _without(segment, taken))
+    for before, after in pairwise(segments):
+        gap = Span(before.end, after.start)
+        found += (Occurrence(*span, BREAK, False, span.start) for span in _without(gap, taken))
+    return sorted(found)
+
+
+def _place(one: _Placed, segments: Sequence[Span], is_outside: bool, complain: Complain | None) -> _Placed:
+    """Find the open segment round a phase, or clip it so that it has one or none."""
+    touched = [segment for segment in segments if one.span.start < segment.end and segment.start < one.span.end]
+    if not touched:
+        return one
+    first = touched[0]
+    if first.start <= one.span.start and one.span.end <= first.end:
+        return one._replace(segment=first)
+    if complain:
+        complain(one.interval, f"{one.name} ({one.interval.text}) lies partly inside of the open hours and partly outside")
+    if not is_outside:
+        inside = Span(max(one.span.start, first.start), min(one.span.end, first.end))
+        return one._replace(span=inside, segment=first)
+    parts = _without(one.span, segments)
+    return one._replace(span=parts[0] if parts else Span(one.span.start, one.span.start))
+
+
+def _apart(placed: Sequence[_Placed], complain: Complain | None) -> list[_Placed]:
+    """The same without overlaps: what begins later gives way."""
+    apart: list[_Placed] = []
+    for one in placed:
+        start = one.span.start
+        if apart and start < apart[-1].span.end:
+            other = apart[-1]
+            if complain:
+                complain(one.interval, f"{one.name} ({one.interval.text}) overlaps {other.name} ({other.interval.text})")
+            start = other.span.end
+        if start < one.span.end:
+            apart.append(one._replace(span=Span(start, one.span.end)))
+    return apart
+
+
+def _without(whole: Span, taken: Iterable[Span]) -> list[Span]:
+    """What is left of an interval; ``taken`` is in order of time and free of overlaps."""
+    left = []
+    cursor = whole.start
+    for span in taken:
+        if span.start < whole.end and whole.start < span.end:
+            if cursor < span.start:
+                left.append(Span(cursor, span.start))
+            cursor = max(cursor, span.end)
+    if cursor < whole.end:
+        left.append(Span(cursor, whole.end))
+    return left
+
+
+class _Edges:
+    """Resolves edges on one day; a phase that hangs on itself or on nothing has none."""
+
+    def __init__(self, segments: Sequence[Span], phases: Phases, clock: WallClock) -> None:
+        self._segments = segments
+        self._phases = phases
+        self._clock = clock
+        self._asked: list[str] = []
+
+    def span(self, interval: Interval) -> Span | None:
+        start, end = self._instant(interval.start), self._instant(interval.end)
+        if start is None or end is None:
+            return None
+        at = wall(interval.end)
+        if end <= start and at is not None:
+            end = self._clock(at + DAY) + interval.end.offset
+        return Span(start, end) if start < end else None
+
+    def _instant(self, edge: Anchor) -> Instant | None:
+        at = wall(edge)
+        if at is not None:
+            return self._clock(at) + edge.offset
+        whole = self._whole(edge.phase or OPEN)
+        if whole is None:
+            return None
+        is_start = edge.base == "open" or edge.base.endswith(".start")
+        return (whole.start if is_start else whole.end) + edge.offset
+
+    def _whole(self, name: str) -> Span | None:
+        """From the first start of a phase to its last end."""
+        if name == OPEN:
+            spans: list[Span | None] = list(self._segments)
+        elif name == BREAK:
+            spans = [Span(before.end, after.start) for before, after in pairwise(self._segments)]
+        elif name in self._asked:
+            return None
+        else:
+            self._asked.append(name)
+            spans = [self.span(interval) for interval in self._phases.get(name, ())]
+            self._asked.pop()
+        found = [span for span in spans if span is not None]
+        return Span(min(span.start for span in found), max(span.end for span in found)) if found else None

@@ -1,0 +1,137 @@
+"""The only reader of time.
+
+A clock answers three questions: what time it is (for what is due), how much time has passed (for
+durations), and how long the event loop must really wait for a stretch of the clock's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Protocol
+
+from scheduler.core.messages import SECOND, Duration, Instant
+
+
+class Clock(Protocol):
+    """Nanoseconds throughout; seconds only where the event loop wants them."""
+
+    def now(self) -> Instant:
+        """The wall clock. It may step; nothing is measured with it."""
+        ...
+
+    def monotonic(self) -> Duration:
+        """Time since some fixed moment; it never steps and stands still in a suspend."""
+        ...
+
+    def real_seconds(self, duration: Duration) -> float:
+        """How long the event loop must wait until ``duration`` of this clock has passed."""
+        ...
+
+
+class SystemClock:
+    """The host's clock."""
+
+    def now(self) -> Instant:
+        return time.time_ns()
+
+    def monotonic(self) -> Duration:
+        return time.monotonic_ns()
+
+    def real_seconds(self, duration: Duration) -> float:
+        return duration / SECOND
+
+
+class ScaledClock:
+    """A clock that begins at an instant of one's choice and runs ``speed`` times as fast."""
+
+    def __init__(self, start: Instant, speed: float = 1.0) -> None:
+        if speed <= 0:
+            raise ValueError("a clock's speed must be above 0")
+        self._start = start
+        self._speed = speed
+        self._began = time.monotonic_ns()
+
+    def now(self) -> Instant:
+        return self._start + self.monotonic()
+
+    def monotonic(self) -> Duration:
+        return int((time.monotonic_ns() - self._began) * self._speed)
+
+    def real_seconds(self, duration: Duration) -> float:
+        return duration / SECOND / self._speed
+
+
+class VirtualClock:
+    """A clock that jumps to the next timer whenever its event loop would only wait.
+
+    Work that the loop cannot see (a thread, a subprocess, a commit under way) is announced by
+    ``hold``: while any is, the loop waits for it in real time instead of jumping past it.
+    """
+
+    def __init__(self, start: Instant) -> None:
+        self._start = start
+        self._passed = 0
+        self._stepped = 0
+        self._holds = 0
+
+    def now(self) -> Instant:
+        return self._start + self._passed + self._stepped
+
+    def monotonic(self) -> Duration:
+        return self._passed
+
+    def real_seconds(self, duration: Duration) -> float:
+        return duration / SECOND
+
+    def advance(self, duration: Duration) -> None:
+        self._passed += duration
+
+    def step(self, by: Duration) -> None:
+        """Move the wall clock alone, as an operator or a suspend would."""
+        self._stepped += by
+
+    @property
+    def held(self) -> bool:
+        return self._holds > 0
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where the loop would sleep, the clock jumps."""
+
+    clock: VirtualClock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if timeout is None or self.clock.held:
+            # Nothing is scheduled, or something outside the loop is under way: really wait a little.
+            return super().select(0.002 if timeout is None else min(timeout, 0.002))
+        self.clock.advance(max(1, ceil(timeout * SECOND)))
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is a VirtualClock's: a year passes as fast as its events are handled."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        selector = _JumpingSelector()
+        selector.clock = clock
+        super().__init__(selector)
+        self._virtual = clock
+
+    def time(self) -> float:
+        return self._virtual.monotonic() / SECOND

@@ -1,0 +1,65 @@
+"""Alarms, not triggers: ``fresh_within`` (a success is overdue) and ``finish_by`` (a run is not done)."""
+
+from __future__ import annotations
+
+from scheduler.core import events
+from scheduler.core.durations import format_duration
+from scheduler.core.lifecycle import Lifecycle
+from scheduler.core.messages import Instant
+from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.timetable import Timetable
+from scheduler.core.triggers import At
+
+
+class Alarms:
+    """Watches what should have succeeded by now."""
+
+    def __init__(self, timetable: Timetable[object], life: Lifecycle) -> None:
+        self._timetable = timetable
+        self._life = life
+
+    def arm(self, state: TaskState) -> None:
+        """Set the alarms of a task that is new or has changed."""
+        within, by = state.spec.fresh_within, state.spec.finish_by
+        if within is not None:
+            since = state.success if state.success is not None else self._life.now
+            self._timetable.set(state.timer(Kind.FRESH), since + within)
+        if by is not None:
+            self._timetable.set(state.timer(Kind.FINISH), At((by,)).next_after(self._life.now, state.table))
+
+    def succeeded(self, state: TaskState) -> None:
+        within = state.spec.fresh_within
+        if within is None:
+            return
+        if state.stale:
+            state.stale = False
+            self._life.announce(events.TASK_FRESH, "info", task=state.name)
+        self._timetable.set(state.timer(Kind.FRESH), self._life.now + within)
+
+    def fresh_due(self, state: TaskState) -> None:
+        """No success for ``fresh_within``: stale if the task had something due in that time."""
+        within = state.spec.fresh_within
+        if within is None:
+            return
+        now = self._life.now
+        if state.keeps_running and state.active is not None:
+            self._timetable.set(state.timer(Kind.FRESH), now + within)
+        elif state.span_at(now) or state.trigger.count_between(now - within, now + 1, state.table):
+            state.stale = True
+            self._life.announce(
+                events.TASK_STALE, "error", task=state.name, fresh_within=format_duration(within),
+                last_success=state.success,
+            )  # fmt: skip
+        else:  # nothing was wanted of it, for instance overnight: look again after its next run
+            upcoming = state.trigger.next_after(now, state.table)
+            self._timetable.set(state.timer(Kind.FRESH), None if upcoming is None else upcoming + within)
+
+    def finish_due(self, state: TaskState, at: Instant) -> None:
+        """``finish_by`` has come: the run due last must have succeeded."""
+        by = state.spec.finish_by
+        if by is None:
+            return
+        due = state.trigger.last_before(at, state.table)
+        if due is not None and (state.success is None or state.success < due):
+            self._life.announce(events.TASK_UNFINISHED, "error", task=state.name, due=due, finish_by=by.text)
+        self._timetable.set(state.timer(Kind.FINISH), At((by,)).next_after(at, state.table))

@@ -1,0 +1,51 @@
+"""The names of everything that is announced: the ``event`` of a log line, the ``EVENT=`` of a journal
+entry, and what ``on:`` and ``alerts:`` of a configuration may name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DAEMON_READY: Final = "daemon.ready"
+DAEMON_STOPPING: Final = "daemon.stopping"
+DAEMON_STOPPED: Final = "daemon.stopped"
+
+CONFIG_LOADED: Final = "config.loaded"
+CONFIG_RELOADED: Final = "config.reloaded"
+CONFIG_REJECTED: Final = "config.rejected"
+
+MARKET_PHASE_CHANGED: Final = "market.phase_changed"
+MARKET_HORIZON_NEAR: Final = "market.horizon_near"
+MARKET_BEYOND_HORIZON: Final = "market.beyond_horizon"
+MARKET_CHANGED: Final = "market.changed"
+
+RUN_COMPLETED: Final = "run.completed"
+RUN_FAILED: Final = "run.failed"
+RUN_CANCELLED: Final = "run.cancelled"
+RUN_SKIPPED: Final = "run.skipped"
+RUN_MISSED: Final = "run.missed"
+
+TASK_RESTARTING: Final = "task.restarting"
+TASK_RECOVERED: Final = "task.recovered"
+TASK_CRASH_LOOPING: Final = "task.crash_looping"
+TASK_PARKED: Final = "task.parked"
+TASK_PAUSED: Final = "task.paused"
+TASK_RESUMED: Final = "task.resumed"
+TASK_STALE: Final = "task.stale"
+TASK_FRESH: Final = "task.fresh"
+TASK_UNFINISHED: Final = "task.unfinished"
+TASK_LEAKED: Final = "task.leaked"
+TASK_OUTPUT: Final = "task.output"
+
+LOOP_STALLED: Final = "loop.stalled"
+CLOCK_STEPPED: Final = "clock.stepped"
+LOAD_SHEDDING: Final = "load.shedding"
+LOAD_NORMAL: Final = "load.normal"
+LEDGER_DEGRADED: Final = "ledger.degraded"
+LEDGER_RECOVERED: Final = "ledger.recovered"
+LEDGER_REPLACED: Final = "ledger.replaced"
+LEDGER_LOST: Final = "ledger.lost"
+
+ALL: Final = frozenset(
+    value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str)
+)

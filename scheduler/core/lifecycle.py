@@ -1,0 +1,398 @@
+"""One due run, from the tick to its outcome: admit, start, end, try again, settle.
+
+Every path ends in exactly one outcome for ``(task, due)`` (law 3): ``_start`` leads to ``ended``,
+everything else to ``skip`` or ``miss``. ``_settle`` is where an outcome becomes final, and where
+the tasks that come ``after`` learn of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from scheduler.core import events
+from scheduler.core.admission import Admission
+from scheduler.core.durations import format_duration
+from scheduler.core.messages import (
+    SECOND,
+    Action,
+    Announce,
+    Cause,
+    Duration,
+    Instant,
+    Level,
+    Overlap,
+    Priority,
+    Reason,
+    Record,
+    Run,
+    RunEnded,
+    StartRun,
+    Status,
+    StopRun,
+    Write,
+)
+from scheduler.core.supervision import SETTLED_AFTER, Verdict, backoff
+from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.timetable import Timetable
+from scheduler.core.triggers import Every
+
+CANCEL_GRACE = 2 * SECOND  # at shutdown, between the cancellation of a run and its end by force
+
+Announcer = Callable[..., None]
+
+
+class Lifecycle:
+    """The engine's hands: it turns decisions into actions, collected in ``out``."""
+
+    def __init__(
+        self, timetable: Timetable[object], admission: Admission, jitter: Callable[[], float], *, verbose: bool
+    ) -> None:
+        self.out: list[Action] = []
+        self.happened: list[Announce] = []  # events that `on` tasks may wait for
+        self.now: Instant = 0
+        self.stopping = False
+        self.jump: tuple[Instant, Instant] = (0, 0)  # the stretch that the wall clock jumped over
+        self._timetable = timetable
+        self._admission = admission
+        self._jitter = jitter
+        self._verbose = verbose  # announce what went well, too
+        self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot
+        self._order = 0
+
+    def announce(self, event: str, level: Level, **fields: Any) -> None:  # noqa: ANN401 - log fields
+        action = Announce(event, level, fields)
+        self.out.append(action)
+        self.happened.append(action)
+
+    # A due run comes in.
+
+    def admit(self, state: TaskState, run: Run) -> None:
+        """Start a run that is due, or say why not."""
+        if self.stopping:
+            self.miss(state, run.due, Reason.STOPPED)
+            return
+        if run.cause in _CLOCK_DRIVEN and not state.may_start(run.due, self.now):
+            self.miss(state, run.due, self.why_missed(run.due, run.due))
+            return
+        refusal = self._refusal(state, run)
+        if refusal is not None:
+            self.skip(state, run, refusal)
+        elif state.active is not None:
+            self._overlap(state, run)
+        else:
+            self._start_or_wait(state, run)
+
+    def _refusal(self, state: TaskState, run: Run) -> Reason | None:
+        if state.lingering is not None:
+            self.announce(
+                events.TASK_LEAKED, "error", task=state.name, run_id=state.lingering.run_id,
+                kind="thread", detail="timed out and has not returned; not started again until it does",
+            )  # fmt: skip
+            return Reason.OVERLAP
+        if state.refused:
+            return Reason.PARKED
+        if run.cause is Cause.MANUAL:
+            return None
+        if state.paused:
+            return Reason.PAUSED
+        if state.supervisor.health == "parked":
+            return Reason.PARKED
+        if state.spec.priority in self._admission.shedding and not state.keeps_running:
+            return Reason.SHED
+        retry = state.timers.get(Kind.RETRY)
+        return Reason.BACKING_OFF if retry is not None and retry.when is not None else None
+
+    def _overlap(self, state: TaskState, run: Run) -> None:
+        overlap = state.spec.overlap
+        if overlap is Overlap.SKIP and not state.keeps_running:
+            self.skip(state, run, Reason.OVERLAP)
+            return
+        self._queue(state, run, Reason.OVERLAP)
+        if overlap is Overlap.CANCEL_PREVIOUS:
+            self.stop_run(state, Status.CANCELLED, Reason.SUPERSEDED)
+
+    def _queue(self, state: TaskState, run: Run, reason: Reason) -> None:
+        """Let it wait, in place of an older one that does; for no longer than it may start late."""
+        if state.queued is not None:
+            self.skip(state, state.queued, reason)
+        state.queued = run
+        if not state.keeps_running:
+            since = run.due if run.cause in _CLOCK_DRIVEN else self.now
+            latest = min(state.latest_start(since), state.table.next_flip(since) - 1)
+            self._timetable.set(state.timer(Kind.DEADLINE), latest + 1)
+
+    def give_up_queued(self, state: TaskState, reason: Reason) -> None:
+        run, state.queued = state.queued, None
+        self._clear(state, Kind.DEADLINE)
+        if run is not None:
+            if reason is Reason.STOPPED:
+                self.miss(state, run.due, reason)
+            else:
+                self.skip(state, run, reason)
+
+    # It starts.
+
+    def _start_or_wait(self, state: TaskState, run: Run) -> None:
+        if self._admission.has_slot(state.spec.priority):
+            self._start(state, run)
+        else:
+            self._queue(state, run, Reason.NO_SLOT)
+            self._order += 1
+            heappush(self._waiting, (state.rank, run.due, self._order, state, run))
+
+    def _start(self, state: TaskState, run: Run) -> None:
+        spec = state.spec
+        state.active = run
+        state.started = self.now
+        state.fold = None
+        state.attempts = (run.due, run.attempt)
+        self._admission.take(spec.priority)
+        out = self.out
+        out.append(
+            Write(
+                Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
+                       run.cause, state.table.version)
+            )
+        )  # fmt: skip
+        is_pace = type(state.trigger) is Every or run.cause is Cause.AFTER
+        out.append(StartRun(run, spec, not is_pace))
+        if state.keeps_running:
+            self._timetable.set(state.timer(Kind.SETTLED), self.now + SETTLED_AFTER)
+        if run.attempt > 1:
+            for follower in state.followers:
+                self.restart(follower)
+
+    def stop_run(self, state: TaskState, status: Status, reason: Reason, grace: Duration | None = None) -> None:
+        run = state.active
+        if run is not None:
+            self.out.append(StopRun(run, status, reason, state.spec.stop_grace if grace is None else grace))
+
+    def revive(self, state: TaskState) -> None:
+        """Start a keep_running task whose `during` holds: at boot, after a resume, by a new definition."""
+        span = state.span_at(self.now)
+        if span is None or state.active or state.queued or state.retry_run:
+            return
+        due = self.now if span[0] is None else span[0]
+        self.admit(state, Run(state.name, due, state.next_attempt(due)))
+
+    def restart(self, state: TaskState) -> None:
+        """End the active run to start it again at once."""
+        self.stop_run(state, Status.CANCELLED, Reason.RESTARTED)
+
+    # It ends.
+
+    def ended(self, state: TaskState, event: RunEnded) -> None:
+        run, status, reason = event.run, event.status, event.reason
+        state.active = None
+        if event.lingering:
+            state.lingering = run
+        else:
+            self._admission.release(state.spec.priority)
+        if state.keeps_running:
+            self._clear(state, Kind.SETTLED)
+        self._clear(state, Kind.STOP)
+        self.out.append(
+            Write(
+                Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
+                       event.error, 1, None, run.cause, state.table.version)
+            )
+        )  # fmt: skip
+        again = False
+        if status is Status.COMPLETED:
+            again = self._completed(state, run, reason)
+        elif status is Status.FAILED:
+            again = self._failed(state, run, event)
+        else:
+            again = self._cancelled(state, run, reason)
+        if not again:
+            self._settle(state, run, status)
+        self._next(state)
+
+    def _completed(self, state: TaskState, run: Run, reason: str) -> bool:
+        """Whether the run is to be made again: a keep_running task that returned by itself."""
+        if self._verbose:
+            self.announce(events.RUN_COMPLETED, "debug", **_about(run), seconds=(self.now - state.started) / SECOND)
+        state.success = self.now
+        if (
+            state.keeps_running
+            and reason != Reason.PHASE_ENDED
+            and state.spec.restart.policy == "always"
+            and state.span_at(self.now) is not None
+        ):
+            return self._supervise(state, run, "returned")
+        self.proven_healthy(state)
+        return False
+
+    def _failed(self, state: TaskState, run: Run, event: RunEnded) -> bool:
+        self.announce(events.RUN_FAILED, "error", **_about(run), reason=event.reason, error=event.error)
+        return self._supervise(state, run, event.error or event.reason)
+
+    def _cancelled(self, state: TaskState, run: Run, reason: str) -> bool:
+        self.announce(events.RUN_CANCELLED, "info", **_about(run), reason=reason)
+        wanted = not self.stopping and not state.removed
+        if reason in (Reason.RESTARTED, Reason.RELOADED) and wanted and self._may_retry(state, run, self.now):
+            again = run._replace(attempt=run.attempt + 1, cause=Cause.RETRY)
+            self.announce(events.TASK_RESTARTING, "info", task=state.name, run_id=again.run_id,
+                          attempt=again.attempt, delay="0s", reason=reason)  # fmt: skip
+            state.retry_run = again
+            self.retry(state)
+            return True
+        if reason == Reason.RELOADED and wanted:
+            self.revive(state)  # by its new `during`
+        return False
+
+    def proven_healthy(self, state: TaskState) -> None:
+        state.success = self.now
+        if state.supervisor.succeeded() is Verdict.RECOVER:
+            self.announce(events.TASK_RECOVERED, "info", task=state.name)
+
+    # It is tried again (law 5).
+
+    def _supervise(self, state: TaskState, run: Run, cause: str) -> bool:
+        """Ask supervision; whether the run will be tried again."""
+        if self.stopping or state.removed:
+            return False
+        verdict = state.supervisor.failed(self.now)
+        if verdict is Verdict.PARK:
+            self.announce(events.TASK_PARKED, "error", task=state.name, reason=cause,
+                          failures=state.supervisor.consecutive, ends_by="resume, or a changed definition")  # fmt: skip
+        if verdict not in (Verdict.RETRY, Verdict.ALARM_AND_RETRY):
+            return False
+        if verdict is Verdict.ALARM_AND_RETRY:
+            self.announce(events.TASK_CRASH_LOOPING, "critical", task=state.name, reason=cause,
+                          failures=state.supervisor.consecutive)  # fmt: skip
+        until = self._retry_at(state)
+        if state.paused or not self._may_retry(state, run, until):
+            return False
+        again = run._replace(attempt=run.attempt + 1, cause=Cause.RETRY)
+        state.retry_run = again
+        self._timetable.set(state.timer(Kind.RETRY), until)
+        state.supervisor.restarts += 1
+        policy = state.spec.restart
+        last = "it is parked" if policy.then == "park" else "an alarm, and it is tried on"
+        self.announce(
+            events.TASK_RESTARTING, "warning", task=state.name, run_id=again.run_id, attempt=again.attempt,
+            delay=format_duration((until - self.now) // 1_000_000 * 1_000_000), reason=cause,
+            after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}",
+        )  # fmt: skip
+        return True
+
+    def _retry_at(self, state: TaskState) -> Instant:
+        piece = state.piece_at(self.now)
+        trading = piece is not None and piece.trading
+        until = self.now + backoff(state.supervisor.consecutive, trading=trading, jitter=self._jitter)
+        if state.spec.priority is Priority.CRITICAL and piece is not None:
+            until = min(until, state.table.next_change(self.now))
+        return until
+
+    def _may_retry(self, state: TaskState, run: Run, at: Instant) -> bool:
+        """A retry stays in its stretch of the day, like a catch-up: no square-off after the close."""
+        if state.keeps_running:
+            span = state.span_at(at)
+            return span is not None and (span[0] is None or span[0] == run.due)
+        return not state.is_appointment or state.same_stretch(run.due, at)
+
+    def retry(self, state: TaskState) -> None:
+        """The backoff is over."""
+        run, state.retry_run = state.retry_run, None
+        if run is None:
+            return
+        barred = self.stopping or state.paused or state.active is not None
+        if barred or not self._may_retry(state, run, self.now):
+            self._settle(state, run, Status.FAILED)  # the failed attempt stands
+        else:
+            self._start_or_wait(state, run)
+
+    def give_up_retry(self, state: TaskState) -> None:
+        run, state.retry_run = state.retry_run, None
+        self._clear(state, Kind.RETRY)
+        if run is not None:
+            self._settle(state, run, Status.FAILED)
+
+    # Its outcome is final.
+
+    def _settle(self, state: TaskState, run: Run, status: Status) -> None:
+        for dependent in state.dependents:
+            if status is Status.COMPLETED:
+                self.admit(dependent, Run(dependent.name, run.due, 1, Cause.AFTER))
+            else:
+                self.skip(dependent, Run(dependent.name, run.due, 0, Cause.AFTER), Reason.UPSTREAM)
+
+    def skip(self, state: TaskState, run: Run, reason: Reason) -> None:
+        """A due run that is not started. Skips in a row for one reason are one row with a count."""
+        if run.attempt > 1:  # a queued retry that never got its slot: the failed attempt stands
+            self._settle(state, run, Status.FAILED)
+            return
+        fold = state.fold
+        if fold is not None and fold.reason == reason and (fold.last_due or fold.due) < run.due:
+            fold = fold._replace(count=fold.count + 1, last_due=run.due)
+        else:
+            fold = Record(state.name, run.due, 0, Status.SKIPPED, reason, last_due=run.due,
+                          cause=run.cause, calendar=state.table.version)  # fmt: skip
+            level: Level = "info" if reason in _QUIET else "warning"
+            skipped = Announce(events.RUN_SKIPPED, level, {"task": state.name, "due": run.due, "reason": reason})
+            self.out.append(skipped)
+            if run.cause is not Cause.EVENT:  # or two `on` tasks could skip each other for ever
+                self.happened.append(skipped)
+        state.fold = fold
+        self.out.append(Write(fold))
+        self._settle(state, run, Status.SKIPPED)
+
+    def why_missed(self, first: Instant, last: Instant) -> Reason:
+        """Why nobody looked at what was due from ``first`` to ``last``."""
+        if self.stopping:
+            return Reason.STOPPED
+        jumped = self.jump[0] < last and first <= self.jump[1]
+        return Reason.CLOCK_JUMP if jumped else Reason.DOWNTIME
+
+    def miss(
+        self, state: TaskState, due: Instant, reason: Reason, *, last_due: Instant | None = None, count: int = 1
+    ) -> None:
+        """Due runs that were never looked at in time: one row with a count."""
+        state.fold = None
+        record = Record(state.name, due, 0, Status.MISSED, reason, count=count,
+                        last_due=due if last_due is None else last_due, calendar=state.table.version)  # fmt: skip
+        self.out.append(Write(record))
+        self.announce(events.RUN_MISSED, "warning", task=state.name, due=due, reason=reason, count=count)
+        for dependent in state.dependents:
+            self.miss(dependent, due, reason, last_due=last_due, count=count)
+
+    # Slots come free.
+
+    def returned(self, state: TaskState) -> None:
+        """A lingering run has come back: its slot is free, and the task may run again."""
+        state.lingering = None
+        self._admission.release(state.spec.priority)
+        self._next(state)
+
+    def _next(self, state: TaskState) -> None:
+        if state.queued is not None and state.active is None and not self.stopping:
+            run, state.queued = state.queued, None
+            self._clear(state, Kind.DEADLINE)
+            self.admit(state, run)
+        waiting = self._waiting
+        while waiting and self._admission.has_slot(waiting[0][3].spec.priority):
+            *_, waiter, run = heappop(waiting)
+            if waiter.queued is run:
+                waiter.queued = None
+                self._clear(waiter, Kind.DEADLINE)
+                if run.attempt > 1:
+                    waiter.retry_run = run
+                    self.retry(waiter)
+                else:
+                    self.admit(waiter, run)
+
+    def _clear(self, state: TaskState, kind: int) -> None:
+        timer = state.timers.get(kind)
+        if timer is not None and timer.when is not None:
+            self._timetable.set(timer, None)
+
+
+_CLOCK_DRIVEN = frozenset({Cause.TICK, Cause.CATCH_UP})
+_QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKING_OFF})
+
+
+def _about(run: Run) -> dict[str, Any]:
+    return {"task": run.task, "run_id": run.run_id, "due": run.due, "attempt": run.attempt}

@@ -1,0 +1,342 @@
+"""Runs one callable in a process of its own. Executed by path, never imported by the daemon.
+
+Standard library only, Python 3.8 or later: this runs in whatever interpreter the desk names.
+Usage: ``runner.py FD`` (a socket to the daemon), or ``runner.py --check TARGET [PATH...]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import datetime
+import importlib
+import inspect
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    Answer = dict[str, Any]
+
+
+class RemoteError(Exception):
+    """The daemon's answer to a request was an error."""
+
+
+class Channel:
+    """JSON lines to and from the daemon; a thread hands each answer to whoever asked."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._lines = end.makefile("rb")
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, concurrent.futures.Future[Answer]] = {}
+
+    def receive(self) -> Answer:
+        line = self._lines.readline()
+        if not line:
+            raise EOFError("the scheduler has closed the channel")
+        answer: Answer = json.loads(line)
+        return answer
+
+    def send(self, message: Answer) -> None:
+        """TypeError for what JSON cannot carry."""
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            self._socket.sendall(line)
+
+    def ask(self, call: str, **request: Any) -> concurrent.futures.Future[Answer]:
+        number = next(self._numbers)
+        return self._expect(number, dict(request, id=number, call=call))
+
+    def follow_up(self, number: int, message: Answer) -> concurrent.futures.Future[Answer]:
+        """Say something about an earlier request and wait for its next answer."""
+        return self._expect(number, message)
+
+    def _expect(self, number: int, message: Answer) -> concurrent.futures.Future[Answer]:
+        answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
+        self._waiting[number] = answer
+        try:
+            self.send(message)
+        except BaseException:
+            self._waiting.pop(number, None)
+            raise
+        return answer
+
+    def listen(self) -> None:
+        """Until the daemon is gone, with whom this process has no reason to live."""
+        try:
+            while True:
+                answer = self.receive()
+                waiting = self._waiting.pop(answer["id"], None)
+                if waiting is not None and waiting.set_running_or_notify_cancel():
+                    waiting.set_result(answer)
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def value_of(answer: Answer) -> Any:
+    if "error" in answer:
+        raise RemoteError(answer["error"])
+    return answer["value"]
+
+
+class Namespace:
+    """One namespace of the daemon's cache. Keys and values must be what JSON can carry."""
+
+    def __init__(self, channel: Channel, name: str) -> None:
+        self._channel = channel
+        self._name = name
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._call("get", key, default)
+
+    def put(self, key: Any, value: Any, ttl: float | None = None) -> None:
+        self._call("put", key, value, ttl)
+
+    def delete(self, key: Any) -> None:
+        self._call("delete", key)
+
+    def clear(self) -> None:
+        self._call("clear")
+
+    def age(self, key: Any) -> float | None:
+        age: float | None = self._call("age", key)
+        return age
+
+    async def get_or_load(self, key: Any, loader: Callable[[], Any]) -> Any:
+        answer = await asyncio.wrap_future(self._ask_load(key))
+        if not answer.get("lead"):
+            return value_of(answer)
+        try:
+            value = loader()
+            if inspect.isawaitable(value):
+                value = await value
+            following = self._loaded(answer["id"], value)
+        except BaseException as problem:
+            self._load_failed(answer["id"], problem)
+            raise
+        return value_of(await asyncio.wrap_future(following))
+
+    def get_or_load_sync(self, key: Any, loader: Callable[[], Any]) -> Any:
+        answer = self._ask_load(key).result()
+        if not answer.get("lead"):
+            return value_of(answer)
+        try:
+            following = self._loaded(answer["id"], loader())
+        except BaseException as problem:
+            self._load_failed(answer["id"], problem)
+            raise
+        return value_of(following.result())
+
+    def _call(self, call: str, *arguments: Any) -> Any:
+        return value_of(self._channel.ask(call, namespace=self._name, arguments=arguments).result())
+
+    def _ask_load(self, key: Any) -> concurrent.futures.Future[Answer]:
+        return self._channel.ask("get_or_load", namespace=self._name, arguments=[key])
+
+    def _loaded(self, number: int, value: Any) -> concurrent.futures.Future[Answer]:
+        return self._channel.follow_up(number, {"loaded": number, "value": value})
+
+    def _load_failed(self, number: int, problem: BaseException) -> None:
+        self._channel.send({"loaded": number, "error": error_text(problem)})
+
+
+class Cache:
+    """``cache["news"]`` is a namespace; whether it exists shows at its first use."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __getitem__(self, name: str) -> Namespace:
+        return Namespace(self._channel, name)
+
+
+class Log:
+    """Forwards to the daemon's log; what JSON cannot carry is shown by its repr."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._log("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log("error", event, fields)
+
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        carried = {name: json.loads(json.dumps(value, default=repr)) for name, value in fields.items()}
+        self._channel.send({"log": level, "event": str(event), "fields": carried})
+
+
+class Ticks:
+    """The ticks of the task's pace, for both kinds of loop; the daemon does the waiting."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __aiter__(self) -> Ticks:
+        return self
+
+    async def __anext__(self) -> datetime.datetime:
+        tick = value_of(await asyncio.wrap_future(self._channel.ask("tick")))
+        if tick is None:
+            raise StopAsyncIteration
+        return datetime.datetime.fromisoformat(tick)
+
+    def __iter__(self) -> Iterator[datetime.datetime]:
+        while True:
+            tick = value_of(self._channel.ask("tick").result())
+            if tick is None:
+                return
+            yield datetime.datetime.fromisoformat(tick)
+
+
+class Context:
+    """What the callable sees as ``ctx``."""
+
+    def __init__(self, channel: Channel, facts: Answer) -> None:
+        self.task: str = facts["task"]
+        self.run_id: str = facts["run_id"]
+        self.due = datetime.datetime.fromisoformat(facts["due"])
+        self.phase: str = facts["phase"]
+        self.session: str = facts["session"]
+        self.attempt: int = facts["attempt"]
+        self.priority: str = facts["priority"]
+        self.event: str = facts["event"]
+        self.subject: str = facts["subject"]
+        self.cache = Cache(channel)
+        self.log = Log(channel)
+        self.cancelled = threading.Event()
+        self._channel = channel
+        self._owned: list[asyncio.Task[Any]] = []
+
+    def ticks(self) -> Ticks:
+        return Ticks(self._channel)
+
+    def background(self, work: Awaitable[Any]) -> None:
+        """Owned by the run: cancelled when the callable returns."""
+
+        async def owned() -> Any:
+            return await work
+
+        self._owned.append(asyncio.get_running_loop().create_task(owned()))
+
+    async def end_background(self) -> None:
+        for task in self._owned:
+            task.cancel()
+        for answer in await asyncio.gather(*self._owned, return_exceptions=True):
+            if isinstance(answer, Exception):
+                traceback.print_exception(type(answer), answer, answer.__traceback__)
+
+
+def load(target: str, path: list[str]) -> Callable[..., Any]:
+    own = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = path + [entry for entry in sys.path if os.path.abspath(entry or ".") != own]
+    module, _, name = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for attribute in name.split("."):
+        found = getattr(found, attribute)
+    if not callable(found):
+        raise TypeError(f"{target} is not callable")
+    call: Callable[..., Any] = found
+    return call
+
+
+def wants_context(call: Callable[..., Any]) -> bool:
+    try:
+        return "ctx" in inspect.signature(call).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+
+
+def execute(channel: Channel, start: Answer) -> None:
+    context = Context(channel, start["context"])
+    signal.signal(signal.SIGTERM, lambda *_: context.cancelled.set())
+    call = load(start["target"], start["path"])
+    arguments = dict(start["arguments"])
+    if wants_context(call):
+        arguments["ctx"] = context
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None)):
+        asyncio.run(execute_async(call, arguments, context))
+    else:
+        call(**arguments)
+
+
+async def execute_async(call: Callable[..., Any], arguments: Answer, context: Context) -> None:
+    task = asyncio.current_task()
+
+    def stop() -> None:
+        context.cancelled.set()
+        if task is not None:
+            task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    if context.cancelled.is_set():  # the signal came before there was a loop to tell
+        stop()
+    try:
+        await call(**arguments)
+    finally:
+        await context.end_background()
+
+
+def error_text(problem: BaseException) -> str:
+    try:
+        text = " ".join(str(problem).split())
+    except Exception:  # a broken __str__ must not hide the failure itself
+        text = "(its text cannot be shown)"
+    name = type(problem).__name__
+    return (f"{name}: {text}" if text else name)[:500]
+
+
+def left_threads() -> list[str]:
+    """Threads that would keep this process from ending."""
+    current = threading.current_thread()
+    return [t.name for t in threading.enumerate() if t is not current and not t.daemon]
+
+
+def serve(descriptor: int) -> None:
+    os.set_inheritable(descriptor, False)
+    channel = Channel(socket.socket(fileno=descriptor))
+    start = channel.receive()
+    threading.Thread(target=channel.listen, name="scheduler-channel", daemon=True).start()
+    error = details = ""
+    try:
+        execute(channel, start)
+    except BaseException as problem:  # SystemExit and KeyboardInterrupt included: the run failed
+        error, details = error_text(problem), traceback.format_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    threads = left_threads()
+    channel.send({"ended": {"error": error, "traceback": details, "threads": threads}})
+    if threads:
+        os._exit(0)
+
+
+def check(target: str, path: list[str]) -> None:
+    try:
+        load(target, path)
+    except BaseException as problem:
+        sys.exit(error_text(problem))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--check":
+        check(sys.argv[2], sys.argv[3:])
+    else:
+        serve(int(sys.argv[1]))

@@ -1,0 +1,171 @@
+-- Every statement of the ledger, by name. Instants are nanoseconds since the epoch.
+
+-- name: schema
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    latest INTEGER,  -- newest due on record
+    accounted INTEGER  -- newest due that the clock made, to the end of its stretch
+);
+CREATE TABLE calendars (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE);
+-- By due first: new rows arrive in that order, so that a commit touches the last pages only. By task
+-- first, each row of ten thousand tasks would touch a page of its own.
+CREATE TABLE runs (
+    due INTEGER NOT NULL,
+    task INTEGER NOT NULL REFERENCES tasks,
+    attempt INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    started INTEGER,
+    ended INTEGER,
+    error TEXT NOT NULL,
+    count INTEGER NOT NULL,  -- more than 1: a stretch of runs, from due to last_due
+    last_due INTEGER,
+    cause TEXT NOT NULL,
+    calendar INTEGER REFERENCES calendars,
+    PRIMARY KEY (due, task, attempt)
+) WITHOUT ROWID;
+CREATE INDEX unfinished ON runs (status) WHERE status IN ('queued', 'running');
+CREATE INDEX stretches ON runs (last_due) WHERE last_due IS NOT NULL;
+-- `latest` and `accounted` of every task reflect all rows due before this; later rows are looked through.
+CREATE TABLE settled (due INTEGER NOT NULL);
+INSERT INTO settled VALUES (0);
+-- When the ledger expects runs of a task, and by which definition.
+CREATE TABLE definitions (
+    task TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    fingerprint TEXT NOT NULL REFERENCES definition_texts,
+    calendar TEXT NOT NULL,
+    PRIMARY KEY (task, since)
+) WITHOUT ROWID;
+CREATE TABLE definition_texts (fingerprint TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (
+    task TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (task, key)
+) WITHOUT ROWID;
+
+-- name: write_run
+INSERT INTO runs (due, task, attempt, status, reason, started, ended, error, count, last_due, cause, calendar)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    status = excluded.status,
+    reason = excluded.reason,
+    started = coalesce(excluded.started, started),
+    ended = excluded.ended,
+    error = excluded.error,
+    count = excluded.count,
+    last_due = excluded.last_due,
+    cause = excluded.cause,
+    calendar = coalesce(excluded.calendar, calendar);
+
+-- name: add_task
+INSERT INTO tasks (id, name) VALUES (?, ?);
+
+-- name: add_calendar
+INSERT INTO calendars (id, version) VALUES (?, ?);
+
+-- name: settle_row
+UPDATE tasks SET latest = max(coalesce(latest, :due), :due),
+    accounted = CASE WHEN :clock_driven THEN max(coalesce(accounted, :reach), :reach) ELSE accounted END
+WHERE id = :task;
+
+-- name: settle_all
+UPDATE tasks SET latest = max(coalesce(tasks.latest, recent.latest), recent.latest),
+    accounted = max(coalesce(tasks.accounted, recent.accounted), coalesce(recent.accounted, tasks.accounted))
+FROM (
+    SELECT task, max(due) AS latest,
+        max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END) AS accounted
+    FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
+) AS recent
+WHERE tasks.id = recent.task;
+
+-- name: move_settled
+UPDATE settled SET due = max(due, coalesce((SELECT max(due) FROM runs), 0));
+
+-- name: settled
+SELECT due FROM settled;
+
+-- name: unfinished
+SELECT tasks.name, due, attempt, status, reason, started, ended, error, count, last_due, cause,
+    coalesce(calendars.version, '')
+FROM runs JOIN tasks ON tasks.id = runs.task LEFT JOIN calendars ON calendars.id = runs.calendar
+WHERE status IN ('queued', 'running')
+ORDER BY due, attempt;
+
+-- name: watermarks
+WITH newest AS (
+    SELECT id, max(latest) AS latest, max(accounted) AS accounted FROM (
+        SELECT id, latest, accounted FROM tasks
+        UNION ALL
+        SELECT task, max(due),
+            max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END)
+        FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
+    ) GROUP BY id
+)
+SELECT accounted, name, due, attempt, status, reason, started, ended, error, count, last_due, cause,
+    coalesce(calendars.version, '')
+FROM newest JOIN tasks USING (id)
+LEFT JOIN runs ON runs.due = newest.latest AND runs.task = newest.id
+LEFT JOIN calendars ON calendars.id = runs.calendar
+ORDER BY attempt;
+
+-- name: keep_definition_text
+INSERT INTO definition_texts VALUES (:fingerprint, :text) ON CONFLICT DO NOTHING;
+
+-- name: end_other_definition
+UPDATE definitions SET until = max(since, :at)
+WHERE task = :task AND until IS NULL AND (fingerprint <> :fingerprint OR calendar <> :calendar);
+
+-- name: begin_definition
+INSERT INTO definitions (task, since, fingerprint, calendar)
+SELECT :task, :at, :fingerprint, :calendar
+WHERE NOT EXISTS (SELECT 1 FROM definitions WHERE task = :task AND until IS NULL)
+ON CONFLICT DO UPDATE SET until = NULL, fingerprint = excluded.fingerprint, calendar = excluded.calendar;
+
+-- name: end_definition
+UPDATE definitions SET until = max(since, :at) WHERE task = :task AND until IS NULL;
+
+-- name: definitions
+SELECT task, since, until FROM definitions ORDER BY task, since;
+
+-- name: set_state
+INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value;
+
+-- name: delete_state
+DELETE FROM state WHERE task = ? AND key = ?;
+
+-- name: states
+SELECT task, key, value FROM state;
+
+-- name: older_key
+SELECT due, task, attempt FROM runs WHERE (due, task, attempt) <= (?, ?, ?)
+ORDER BY due DESC, task DESC, attempt DESC LIMIT 1 OFFSET ?;
+
+-- name: newer_key
+SELECT due, task, attempt FROM (
+    SELECT due, task, attempt FROM runs WHERE (due, task, attempt) > (?, ?, ?) AND due < ?
+    ORDER BY due, task, attempt LIMIT ?
+) ORDER BY due DESC, task DESC, attempt DESC LIMIT 1;
+
+-- name: prune_slice
+DELETE FROM runs
+WHERE (due, task, attempt) > (?, ?, ?) AND (due, task, attempt) <= (?, ?, ?)
+    AND status NOT IN ('queued', 'running')
+    AND due < (SELECT latest FROM tasks WHERE id = runs.task)
+    AND coalesce(last_due, due) < coalesce((SELECT accounted FROM tasks WHERE id = runs.task), 1 << 62);
+
+-- name: prune_definitions
+DELETE FROM definitions WHERE until < ?;
+
+-- name: history
+SELECT due, runs.task, attempt, tasks.name, status, reason, started, ended, error, count, last_due, cause,
+    coalesce(calendars.version, '')
+FROM runs JOIN tasks ON tasks.id = runs.task LEFT JOIN calendars ON calendars.id = runs.calendar
+WHERE {where}
+ORDER BY due {order}, runs.task {order}, attempt {order} LIMIT ?;
+
+-- name: durations
+SELECT due, task, ended - started FROM runs
+WHERE due < ? AND status = 'completed' AND started IS NOT NULL AND ended IS NOT NULL
+    AND task IN (SELECT value FROM json_each(?))
+ORDER BY due DESC LIMIT ?;

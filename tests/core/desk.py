@@ -1,0 +1,184 @@
+"""A pure stand-in for the shell: feeds the engine its own wake-ups, lets runs last and end as told.
+
+No clock, no loop: time is where the test has driven it to.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from scheduler.core.admission import Admission
+from scheduler.core.engine import Engine
+from scheduler.core.market import MarketTable
+from scheduler.core.messages import (
+    HOUR,
+    SECOND,
+    Announce,
+    Configure,
+    Event,
+    Priority,
+    Record,
+    RestartPolicy,
+    Run,
+    RunEnded,
+    StartRun,
+    Status,
+    StopRun,
+    TaskHistory,
+    TaskSpec,
+    Wake,
+    Work,
+    Write,
+)
+from scheduler.core.triggers import Trigger
+from tests.helpers import instant, iso
+
+ALWAYS = RestartPolicy("always", burst=5, window=60 * SECOND, then="keep_trying")
+ON_FAILURE = RestartPolicy("on-failure", burst=3, window=600 * SECOND, then="park")
+NEVER = RestartPolicy("never")
+
+# How a run goes: its duration, then its status, reason and error.
+Script = Callable[[Run], tuple[int, Status, str, str]]
+
+
+def ok(seconds: float = 0.1) -> Script:
+    return lambda _: (int(seconds * SECOND), Status.COMPLETED, "", "")
+
+
+def bad(seconds: float = 0.1) -> Script:
+    return lambda _: (int(seconds * SECOND), Status.FAILED, "error", "ValueError: no")
+
+
+def endless(_: Run) -> tuple[int, Status, str, str]:
+    return (1 << 62, Status.COMPLETED, "", "")
+
+
+def fails_first(times: int) -> Script:
+    """Fails so many times, then succeeds."""
+    left = [times]
+
+    def script(run: Run) -> tuple[int, Status, str, str]:
+        left[0] -= 1
+        return bad()(run) if left[0] >= 0 else ok()(run)
+
+    return script
+
+
+def spec(name: str, trigger: Trigger, **options: Any) -> TaskSpec:
+    values: dict[str, Any] = {
+        "priority": Priority.IMPORTANT,
+        "market": "NSE",
+        "work": Work(target="desk:task"),
+        "restart": ON_FAILURE,
+        "timeout": None,
+        "catchup": HOUR,
+    } | options
+    return TaskSpec(name=name, trigger=trigger, **values)
+
+
+class Desk:
+    """An engine and its past: what it started, wrote and announced."""
+
+    def __init__(
+        self,
+        specs: Iterable[TaskSpec],
+        table: MarketTable,
+        at: str,
+        *,
+        scripts: Mapping[str, Script] | None = None,
+        history: Mapping[str, TaskHistory] | None = None,
+        refused: Mapping[str, str] | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        self.table = table
+        self.now = instant(at)
+        self.scripts = dict(scripts or {})
+        self.started: list[Run] = []
+        self.stopped: list[StopRun] = []
+        self.said: list[Announce] = []
+        self.rows: dict[tuple[str, int, int], Record] = {}
+        self.engine = Engine(jitter=lambda: 0.0, admission=admission)
+        self._ends: list[tuple[int, int, RunEnded]] = []
+        self._over: set[Run] = set()
+        self._order = 0
+        self.tell(Configure(tuple(specs), {table.name: table}, refused or {}, history or {}))
+
+    def tell(self, event: Event) -> None:
+        for action in self.engine.handle(event, self.now):
+            if isinstance(action, Write):
+                record = action.record
+                self.rows[record.task, record.due, record.attempt] = record
+            elif isinstance(action, Announce):
+                self.said.append(action)
+            elif isinstance(action, StartRun):
+                self.started.append(action.run)
+                duration, status, reason, error = self.scripts.get(action.run.task, ok())(action.run)
+                self._end_later(self.now + duration, RunEnded(action.run, status, reason, error))
+            else:
+                self.stopped.append(action)
+                self._end_later(self.now, RunEnded(action.run, action.status, action.reason))
+
+    def _end_later(self, at: int, ended: RunEnded) -> None:
+        self._order += 1
+        heapq.heappush(self._ends, (at, self._order, ended))
+
+    def until(self, text: str) -> Desk:
+        """Drive time to an instant, excluded: what is due at it is not yet done."""
+        goal = instant(text)
+        while True:
+            wake = self.engine.wake_at()
+            end = self._ends[0][0] if self._ends else None
+            upcoming = min((t for t in (wake, end) if t is not None), default=goal)
+            if upcoming >= goal:
+                self.now = goal
+                return self
+            self.now = max(self.now, upcoming)
+            if end is not None and end <= self.now and (wake is None or end <= wake):
+                ended = heapq.heappop(self._ends)[2]
+                if ended.run not in self._over:
+                    self._over.add(ended.run)
+                    self.tell(ended)
+            else:
+                self.tell(Wake())
+
+    def sleep(self, text: str) -> Desk:
+        """Time passes without the engine being told: a stall, a suspend."""
+        self.now = instant(text)
+        return self
+
+    def crash(self) -> dict[str, TaskHistory]:
+        """What a ledger would say of each task if the process were killed now."""
+        found: dict[str, TaskHistory] = {}
+        for name in {task for task, _, _ in self.rows}:
+            rows = sorted((r for r in self.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt))
+            clock = [r for r in rows if r.cause in ("tick", "catch-up", "retry")]
+            newest = max((r.last_due or r.due for r in clock), default=self.now - 1)
+            running = tuple(r for r in rows if r.status is Status.RUNNING)
+            found[name] = TaskHistory(newest + 1, running, rows[-1])
+        return found
+
+    # What the tests ask.
+
+    def starts(self, task: str) -> list[str]:
+        return [iso(run.due) for run in self.started if run.task == task]
+
+    def outcomes(self, task: str) -> list[tuple[str, str, str, int]]:
+        """(due, status, reason, count) of each row, by due and attempt."""
+        rows = sorted((r for r in self.rows.values() if r.task == task), key=lambda r: (r.due, r.attempt))
+        return [(iso(r.due)[11:19], str(r.status), str(r.reason), r.count) for r in rows]
+
+    def events(self, *names: str) -> list[str]:
+        return [action.event for action in self.said if not names or action.event in names]
+
+    def fields(self, event: str) -> list[Mapping[str, Any]]:
+        return [action.fields for action in self.said if action.event == event]
+
+    def accounted(self, task: str) -> int:
+        """How many different dues of a task have an outcome."""
+        final: dict[int, int] = {}
+        for record in self.rows.values():
+            if record.task == task and record.status not in (Status.RUNNING, Status.QUEUED):
+                final[record.due] = max(final.get(record.due, 0), record.count)
+        return sum(final.values())

@@ -1,0 +1,20 @@
+"""What several tests share: instants from ISO literals, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(text: str) -> int:
+    """Nanoseconds since the epoch of an ISO 8601 time that carries its offset."""
+    moment = datetime.fromisoformat(text)
+    assert moment.tzinfo is not None, f"{text} has no offset"
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def iso(nanoseconds: int, zone: str = "Asia/Kolkata") -> str:
+    """The same instant as an ISO 8601 time in a zone."""
+    return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).astimezone(ZoneInfo(zone)).isoformat()
