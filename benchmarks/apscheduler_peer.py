@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ async def start(tasks: Sequence[measuring.Task], _state: Path) -> measuring.Stop
     scheduler.start()
 
     async def stop() -> None:
+        scheduler.pause()
+        await asyncio.sleep(0.2)  # a run that is cut off would be reported at length
         scheduler.shutdown(wait=False)
 
     return stop

@@ -18,6 +18,7 @@ async def start(tasks: Sequence[measuring.Task], _state: Path) -> measuring.Stop
     heap = [(second + task.phase / 1000, number) for number, task in enumerate(tasks)]
     heapq.heapify(heap)
     running: set[asyncio.Task[None]] = set()
+    timer: asyncio.TimerHandle
 
     def wake() -> None:
         nonlocal timer

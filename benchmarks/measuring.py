@@ -20,8 +20,6 @@ from typing import NamedTuple, TypeAlias
 
 import uvloop
 
-from benchmarks.statistics import percentile
-
 WARM_UP = 2.0  # seconds before the window: caches warm, the first rounds over
 AFTER = 0.5  # seconds after it, in which late runs still count as done
 _EARLY = 20e-6  # two clock readings may disagree by so much; a run this early is on time
@@ -65,6 +63,11 @@ class Meter:
             if first <= due < last:
                 late.append(max(0.0, stamp - due))
         return sorted(late)
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """Nearest rank of a sorted sequence; NaN of an empty one."""
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float("nan")
 
 
 async def measure(start: Start, count: int, seconds: int, *, burst: bool) -> dict[str, float]:

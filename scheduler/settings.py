@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     socket: Annotated[Path, PlainValidator(_socket_path)] = Field(
         default_factory=_default_socket, validate_default=True
     )
-    listen: Annotated[Address, PlainValidator(_address), NoDecode] | None = None
+    listen: Annotated[Annotated[Address, PlainValidator(_address)] | None, NoDecode] = None
     log_format: Annotated[Literal["auto", "console", "json", "journal"], BeforeValidator(_lower)] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)

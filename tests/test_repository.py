@@ -69,6 +69,8 @@ def started_tasks(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.Task":
+            names = TASK_STARTERS
         else:
             names = {getattr(node, "attr", ""), getattr(node, "id", "")}
         if names & TASK_STARTERS:
@@ -108,10 +110,12 @@ def test_only_the_clock_reads_time() -> None:
 
 
 def test_only_runs_starts_asyncio_tasks() -> None:
+    # The runner is a program of its own, in the process of one run: what it starts dies with that.
+    elsewhere = "scheduler/executors/runner.py"
     wrong = [
         f"{file}:{line}"
         for file, tree in trees(*SOURCES)
-        if file != "scheduler/runs.py"
+        if not file.startswith("scheduler/runs") and file != elsewhere
         for line in started_tasks(tree)
     ]
     assert wrong == []
@@ -135,6 +139,7 @@ def test_reading_a_clock_is_noticed(code: str) -> None:
     "code",
     [
         "asyncio.create_task(f())",
+        "asyncio.Task(f())",
         "asyncio.get_running_loop().create_task(f())",
         "from asyncio import ensure_future",
         "async def f():\n  async with asyncio.TaskGroup() as g: ...",

@@ -23,6 +23,7 @@ from scheduler.core.marketspec import (
 )
 from scheduler.errors import Mark
 
+_LONGEST_CHAIN: Final = 50
 _NOWHERE: Final = Mark("", 0, 0)
 _ALWAYS: Final = MarketDef(
     ALWAYS,
@@ -68,8 +69,8 @@ class Market:
         return self.chain[-1] if self.base is None else self.base.calendar
 
     @property
-    def beyond_horizon(self) -> str:
-        return next((level.beyond_horizon for _, level in self.levels if level.beyond_horizon), "closed")
+    def beyond_horizon(self) -> str | None:
+        return next((level.beyond_horizon for _, level in self.levels if level.beyond_horizon), None)
 
     @property
     def known_since(self) -> date | None:
@@ -134,21 +135,38 @@ class Book:
             return (_ALWAYS,)
         return tuple(layer[name] for layer in reversed(self.file.layers) if name in layer)
 
-    def like(self, name: str) -> MarketDef | None:
-        """The definition by which a market is like another one."""
-        return next((found for found in self.definitions(name) if found.has_base and found.like), None)
+    def fault(self, name: str) -> str:
+        """Why the definition of a market leads nowhere, "" if it does not."""
+        nearer = {name}
+        frontier = {name}
+        for _ in range(_LONGEST_CHAIN):
+            frontier = {other for link in frontier for other in self._successors(link)}
+            if name in frontier:
+                return f"{name} is defined by itself, in a circle"
+            frontier -= nearer
+            nearer |= frontier
+            if not frontier:
+                return ""
+        return f"{name} is defined through more than {_LONGEST_CHAIN} other markets"
+
+    def needed(self, name: str) -> frozenset[str]:
+        """A market and all that it is defined by."""
+        found = {name}
+        frontier = [name]
+        while frontier:
+            new = set(self._successors(frontier.pop())) - found
+            found |= new
+            frontier += new
+        return frozenset(found)
 
     def members(self, market: Market) -> tuple[str, ...]:
         """The markets of which it is the union; () for most."""
         return market.base.any_of if market.base else ()
 
-    def calendars(self, name: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+    def calendars(self, name: str) -> frozenset[str]:
         """The calendars of exchange-calendars that a market needs."""
-        if name in seen:
-            return frozenset()
-        market = self.market(name)
-        own = frozenset({market.calendar} if market.calendar else ())
-        return own.union(*(self.calendars(member, seen | {name}) for member in self.members(market)))
+        found = (self.market(other).calendar for other in self.needed(name) if not self._parent(other))
+        return frozenset(code for code in found if code)
 
     def _resolve(self, name: str) -> Market:
         chain = [name]
@@ -158,8 +176,15 @@ class Book:
         return Market(name, tuple(chain), levels, self._changes(chain))
 
     def _parent(self, name: str) -> str | None:
-        base = next((found for found in self.definitions(name) if found.has_base), None)
+        base = self._base(name)
         return base.like if base else None
+
+    def _successors(self, name: str) -> tuple[str, ...]:
+        base = self._base(name)
+        return () if base is None else (base.like,) if base.like else base.any_of
+
+    def _base(self, name: str) -> MarketDef | None:
+        return next((found for found in self.definitions(name) if found.has_base), None)
 
     def _changes(self, chain: list[str]) -> dict[date, tuple[Announced, ...]]:
         """By layer, within it from the farthest market to the nearest, ranges before single dates."""

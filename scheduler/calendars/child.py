@@ -56,7 +56,9 @@ def _calendar(code: str, first: pd.Timestamp, last: pd.Timestamp) -> dict[str, A
         calendar = exchange_calendars.get_calendar(code, start=first, end=last)
     except ValueError:  # the window reaches beyond the bounds, which only the calendar's class tells
         kind = type(exchange_calendars.get_calendar(code, start="2020-01-02", end="2020-01-10"))
-        first, last = max(first, kind.bound_min() or first), min(last, kind.bound_max() or last)
+        last = min(last, kind.bound_max() or last)
+        # Beyond its end a calendar still tells what its last year was like.
+        first = max(min(first, last - pd.DateOffset(years=1)), kind.bound_min() or first)
         calendar = exchange_calendars.get_calendar(code, start=first, end=last)
     bound = type(calendar).bound_max()
     special = set(calendar.late_opens) | set(calendar.early_closes)

@@ -42,9 +42,16 @@ class _Placed(NamedTuple):
     interval: Interval
     segment: Span | None  # the open segment that it is carved out of
 
+    @property
+    def text(self) -> str:
+        return f"{self.name} ({self.interval.text})"
+
 
 def open_segments(
-    intervals: Iterable[Interval], clock: WallClock, ordinary: Sequence[Span] = (), complain: Complain | None = None
+    intervals: Iterable[Interval],
+    clock: WallClock,
+    ordinary: Sequence[Span] = (),
+    complain: Complain | None = None,
 ) -> tuple[Span, ...]:
     """The open segments of a day; ``open`` and ``close`` in them are those of its ordinary hours.
 
@@ -54,7 +61,7 @@ def open_segments(
     segments: list[Span] = []
     for interval in intervals:
         span = edges.span(interval)
-        if span is None:
+        if span is None or span.start == span.end:
             if complain:
                 complain(interval, f"{interval.text} is empty")
             continue
@@ -65,6 +72,11 @@ def open_segments(
         if span.start < span.end:
             segments.append(span)
     return tuple(segments)
+
+
+def moving(phases: Phases) -> Phases:
+    """The phases that keep their place relative to the open and close when these move."""
+    return {name: found for name, found in phases.items() if not any(one.by_wall_clock for one in found)}
 
 
 def lay_out(
@@ -85,10 +97,16 @@ def lay_out(
     for name, intervals in phases.items():
         for interval in intervals:
             span = edges.span(interval)
-            if span is not None:
-                placed.append(_place(_Placed(span, name, interval, None), segments, name in outside, complain))
+            if span is None:
+                continue
+            if complain and span.start == span.end:
+                complain(interval, f"{name} ({interval.text}) is empty: it does not end after its start")
+            placed.append(_place(_Placed(span, name, interval, None), segments, name in outside, complain))
     apart = _apart(sorted(placed, key=lambda one: one.span), complain)
-    found = [Occurrence(*one.span, one.name, one.segment is not None, (one.segment or one.span).start) for one in apart]
+    found = []
+    for one in apart:
+        holder = one.segment or one.span
+        found.append(Occurrence(*one.span, one.name, one.segment is not None, holder.start))
     taken = [one.span for one in apart]
     for segment in segments:
         found += (Occurrence(*span, OPEN, True, segment.start) for span in _without(segment, taken))
@@ -100,19 +118,21 @@ def lay_out(
 
 def _place(one: _Placed, segments: Sequence[Span], is_outside: bool, complain: Complain | None) -> _Placed:
     """Find the open segment round a phase, or clip it so that it has one or none."""
-    touched = [segment for segment in segments if one.span.start < segment.end and segment.start < one.span.end]
-    if not touched:
+    span = one.span
+    first = next(
+        (segment for segment in segments if span.start < segment.end and segment.start < span.end), None
+    )
+    if first is None:
         return one
-    first = touched[0]
-    if first.start <= one.span.start and one.span.end <= first.end:
+    if first.start <= span.start and span.end <= first.end:
         return one._replace(segment=first)
     if complain:
-        complain(one.interval, f"{one.name} ({one.interval.text}) lies partly inside of the open hours and partly outside")
+        complain(one.interval, f"{one.text} lies partly inside of the open hours and partly outside")
     if not is_outside:
-        inside = Span(max(one.span.start, first.start), min(one.span.end, first.end))
+        inside = Span(max(span.start, first.start), min(span.end, first.end))
         return one._replace(span=inside, segment=first)
-    parts = _without(one.span, segments)
-    return one._replace(span=parts[0] if parts else Span(one.span.start, one.span.start))
+    parts = _without(span, segments)
+    return one._replace(span=parts[0] if parts else Span(span.start, span.start))
 
 
 def _apart(placed: Sequence[_Placed], complain: Complain | None) -> list[_Placed]:
@@ -121,10 +141,9 @@ def _apart(placed: Sequence[_Placed], complain: Complain | None) -> list[_Placed
     for one in placed:
         start = one.span.start
         if apart and start < apart[-1].span.end:
-            other = apart[-1]
             if complain:
-                complain(one.interval, f"{one.name} ({one.interval.text}) overlaps {other.name} ({other.interval.text})")
-            start = other.span.end
+                complain(one.interval, f"{one.text} overlaps {apart[-1].text}")
+            start = apart[-1].span.end
         if start < one.span.end:
             apart.append(one._replace(span=Span(start, one.span.end)))
     return apart
@@ -145,7 +164,7 @@ def _without(whole: Span, taken: Iterable[Span]) -> list[Span]:
 
 
 class _Edges:
-    """Resolves edges on one day; a phase that hangs on itself or on nothing has none."""
+    """Resolves edges on one day; a phase that hangs on itself, or on one that is absent, has none."""
 
     def __init__(self, segments: Sequence[Span], phases: Phases, clock: WallClock) -> None:
         self._segments = segments
@@ -160,7 +179,7 @@ class _Edges:
         at = wall(interval.end)
         if end <= start and at is not None:
             end = self._clock(at + DAY) + interval.end.offset
-        return Span(start, end) if start < end else None
+        return Span(start, max(start, end))
 
     def _instant(self, edge: Anchor) -> Instant | None:
         at = wall(edge)
@@ -184,5 +203,5 @@ class _Edges:
             self._asked.append(name)
             spans = [self.span(interval) for interval in self._phases.get(name, ())]
             self._asked.pop()
-        found = [span for span in spans if span is not None]
+        found = [span for span in spans if span is not None and span.start < span.end]
         return Span(min(span.start for span in found), max(span.end for span in found)) if found else None

@@ -6,14 +6,14 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from scheduler.calendars.layout import Span
-from scheduler.core.messages import SECOND, Duration, Instant
+from scheduler.core.messages import SECOND, Instant
 from scheduler.core.walltime import to_wall, wall_instant
 from scheduler.errors import CalendarError
 
@@ -79,23 +79,27 @@ class RawCalendars:
 def parse_answer(text: str) -> RawCalendars:
     """Check and convert the child's output; CalendarError when it is not what a child prints."""
     try:
-        answer = json.loads(text)
-        if answer["format"] != FORMAT:
-            raise ValueError(f"format {answer['format']!r} instead of {FORMAT}")
-        calendars, errors = {}, {}
-        for name, entry in answer["calendars"].items():
-            if "error" in entry:
-                errors[str(name)] = str(entry["error"])
-            else:
-                calendars[str(name)] = _calendar(entry)
-        return RawCalendars(
-            versions={str(key): str(value) for key, value in answer["versions"].items()},
-            names=frozenset(map(str, answer["names"])),
-            calendars=calendars,
-            errors=errors,
-        )
+        return _answer(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
-        raise CalendarError(f"the calendar process printed rubbish: {type(error).__name__}: {error}") from error
+        message = f"the calendar process printed rubbish: {type(error).__name__}: {error}"
+        raise CalendarError(message) from error
+
+
+def _answer(answer: Mapping[str, Any]) -> RawCalendars:
+    if answer["format"] != FORMAT:
+        raise ValueError(f"format {answer['format']!r} instead of {FORMAT}")
+    calendars, errors = {}, {}
+    for name, entry in answer["calendars"].items():
+        if "error" in entry:
+            errors[str(name)] = str(entry["error"])
+        else:
+            calendars[str(name)] = _calendar(entry)
+    return RawCalendars(
+        versions={str(key): str(value) for key, value in answer["versions"].items()},
+        names=frozenset(map(str, answer["names"])),
+        calendars=calendars,
+        errors=errors,
+    )
 
 
 def _calendar(entry: Mapping[str, Any]) -> RawCalendar:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from scheduler.core.messages import Isolation, Run, TaskSpec
-from scheduler.executors.base import DONE, Executor, Facts, Job, Log, Outcome, Owner, describe
+from scheduler.executors.base import DONE, Executor, Facts, Job, Log, Outcome, Owner, Services, describe
 from scheduler.executors.command import CommandExecutor, check_template, expand
 from scheduler.executors.inline import InlineExecutor
 from scheduler.executors.process import ProcessExecutor
@@ -55,9 +55,7 @@ class Executors:
         ``hold`` is VirtualClock.hold. With ``simulate`` (seconds of loop time that a run of a task
         takes) nothing is imported or executed.
         """
-        self._context = context
-        self._log = log
-        self._on_failure = on_failure
+        self._services = Services(context, log, on_failure)
         self._python_path = tuple(python_path)
         self._inline = InlineExecutor()
         self._thread = ThreadExecutor(hold)
@@ -75,15 +73,12 @@ class Executors:
         """The executor of this task's runs; TargetError when its callable cannot be imported."""
         return self._plan(spec).executor
 
-    def job(self, run: Run, spec: TaskSpec, facts: Facts, owner: Owner) -> Job:
-        """What ``choose(spec)`` executes; TargetError when the callable cannot be imported."""
-        return Job(
-            run, spec, facts, owner,
-            target=self._plan(spec).target,
-            log=self._log,
-            make_context=self._context,
-            on_failure=self._on_failure,
-        )  # fmt: skip
+    def prepare(self, run: Run, spec: TaskSpec, facts: Facts, owner: Owner) -> tuple[Executor, Job]:
+        """``choose(spec)`` and what it is to execute; TargetError as there."""
+        plan = self._plans.get(spec.name)
+        if plan is None or plan.spec is not spec:
+            plan = self._plan(spec)
+        return plan.executor, Job(run, spec, facts, owner, plan.target, self._services)
 
     def close(self) -> None:
         """Let idle threads end."""

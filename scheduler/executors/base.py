@@ -60,42 +60,35 @@ class Owner(Protocol):
         """What lingered has come back."""
 
 
+class Services(NamedTuple):
+    """What every job may need."""
+
+    context: Callable[[Job], Any]
+    log: Callable[[Run], Log]
+    on_failure: Callable[[Run, str, str], None]
+
+
 class Job:
     """One run to execute, with all that an executor needs to know."""
 
-    __slots__ = (
-        "_cancelled", "_log", "_make_context", "_on_failure", "facts", "forced", "owner", "run",
-        "spec", "stopping", "target",
-    )  # fmt: skip
+    stopping = False  # the run has been asked to end
+    forced = False  # and its grace is over
+    _cancelled: threading.Event | None = None
 
     def __init__(
-        self,
-        run: Run,
-        spec: TaskSpec,
-        facts: Facts,
-        owner: Owner,
-        *,
-        target: Target | None,
-        log: Callable[[Run], Log],
-        make_context: Callable[[Job], Any],
-        on_failure: Callable[[Run, str, str], None],
+        self, run: Run, spec: TaskSpec, facts: Facts, owner: Owner, target: Target | None, services: Services
     ) -> None:
         self.run = run
         self.spec = spec
         self.facts = facts
         self.owner = owner
-        self.target = target
-        self.stopping = False  # the run has been asked to end
-        self.forced = False  # and its grace is over
-        self._log = log
-        self._make_context = make_context
-        self._on_failure = on_failure
-        self._cancelled: threading.Event | None = None
+        self.target = target  # None: nothing is imported into the daemon
+        self._services = services
 
     @property
     def log(self) -> Log:
         """A logger bound to the run; made when asked for, since most runs say nothing."""
-        return self._log(self.run)
+        return self._services.log(self.run)
 
     @property
     def due(self) -> datetime:
@@ -124,12 +117,12 @@ class Job:
         """The keyword arguments of the callable: those of `with`, and `ctx` if it wants one."""
         arguments = dict(self.spec.work.arguments)
         if self.target is not None and self.target.wants_ctx:
-            arguments["ctx"] = self._make_context(self)
+            arguments["ctx"] = self.context()
         return arguments
 
     def context(self) -> Any:
         """The context as the task sees it."""
-        return self._make_context(self)
+        return self._services.context(self)
 
     def failed(self, problem: BaseException) -> Outcome:
         """The outcome of a run whose task raised; the traceback goes to the failure callback."""
@@ -142,7 +135,7 @@ class Job:
         return Outcome(Status.COMPLETED, error="it had to be killed" if self.forced else "")
 
     def failed_with(self, error: str, details: str = "") -> Outcome:
-        self._on_failure(self.run, error, details)
+        self._services.on_failure(self.run, error, details)
         return Outcome(Status.FAILED, Reason.ERROR, error)
 
 
@@ -160,7 +153,7 @@ def describe(problem: BaseException) -> str:
     """``ValueError: what went wrong``, on one line."""
     try:
         text = " ".join(str(problem).split())
-    except Exception:  # a broken __str__ must not hide the failure itself
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
         text = "(its text cannot be shown)"
     name = type(problem).__name__
     text = f"{name}: {text}" if text else name

@@ -61,7 +61,7 @@ class Child:
         self._output, write_end = os.pipe2(os.O_CLOEXEC)
         self._output_open = True
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - running the operator's command is the purpose
+            self._process = subprocess.Popen(
                 _limited(job.spec.work, argv),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
@@ -116,7 +116,7 @@ class Child:
         except ProcessLookupError:
             return
         except PermissionError as problem:  # a set-user-ID program of another user
-            self._job.log.error("task.leaked", kind="process", where=f"group {self._process.pid}", error=str(problem))
+            self._job.owner.leaked("process", 1, f"group {self._process.pid}: {problem}")
 
     def _watch(self) -> None:
         try:

@@ -12,7 +12,11 @@ class InlineExecutor:
         target = job.target
         assert target is not None
         try:
-            result = target.call(**job.arguments()) if target.wants_ctx or job.spec.work.arguments else target.call()
+            result = (
+                target.call(**job.arguments())
+                if target.wants_ctx or job.spec.work.arguments
+                else target.call()
+            )
             if hasattr(result, "__await__"):  # not so for a sync callable that asks for the loop
                 await result
         except BaseException as problem:  # noqa: BLE001 - SystemExit ends the task, not the daemon

@@ -112,7 +112,11 @@ class _Conversation:
     def _hear(self, message: dict[str, Any]) -> None:
         match message:
             case {"ended": dict(ended)}:
-                self.ended = {"error": ended["error"], "traceback": ended["traceback"], "threads": ended["threads"]}
+                self.ended = {
+                    "error": ended["error"],
+                    "traceback": ended["traceback"],
+                    "threads": ended["threads"],
+                }
                 self._child.farewell()
             case {"log": level, "event": event, "fields": dict(fields)} if level in _LEVELS:
                 getattr(self._job.log, level)(str(event), **_safe_fields(fields))

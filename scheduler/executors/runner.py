@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import datetime
 import importlib
 import inspect
 import itertools
@@ -19,6 +18,8 @@ import socket
 import sys
 import threading
 import traceback
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -193,18 +194,18 @@ class Ticks:
     def __aiter__(self) -> Ticks:
         return self
 
-    async def __anext__(self) -> datetime.datetime:
+    async def __anext__(self) -> datetime:
         tick = value_of(await asyncio.wrap_future(self._channel.ask("tick")))
         if tick is None:
             raise StopAsyncIteration
-        return datetime.datetime.fromisoformat(tick)
+        return datetime.fromisoformat(tick)
 
-    def __iter__(self) -> Iterator[datetime.datetime]:
+    def __iter__(self) -> Iterator[datetime]:
         while True:
             tick = value_of(self._channel.ask("tick").result())
             if tick is None:
                 return
-            yield datetime.datetime.fromisoformat(tick)
+            yield datetime.fromisoformat(tick)
 
 
 class Context:
@@ -213,7 +214,7 @@ class Context:
     def __init__(self, channel: Channel, facts: Answer) -> None:
         self.task: str = facts["task"]
         self.run_id: str = facts["run_id"]
-        self.due = datetime.datetime.fromisoformat(facts["due"])
+        self.due = datetime.fromisoformat(facts["due"])
         self.phase: str = facts["phase"]
         self.session: str = facts["session"]
         self.attempt: int = facts["attempt"]
@@ -246,8 +247,8 @@ class Context:
 
 
 def load(target: str, path: list[str]) -> Callable[..., Any]:
-    own = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = path + [entry for entry in sys.path if os.path.abspath(entry or ".") != own]
+    own = Path(__file__).resolve().parent  # put there by Python: our modules are not the desk's
+    sys.path[:] = path + [entry for entry in sys.path if Path(entry).resolve() != own]
     module, _, name = target.partition(":")
     found: Any = importlib.import_module(module)
     for attribute in name.split("."):
@@ -272,7 +273,7 @@ def execute(channel: Channel, start: Answer) -> None:
     arguments = dict(start["arguments"])
     if wants_context(call):
         arguments["ctx"] = context
-    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None)):
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__):
         asyncio.run(execute_async(call, arguments, context))
     else:
         call(**arguments)
@@ -298,7 +299,7 @@ async def execute_async(call: Callable[..., Any], arguments: Answer, context: Co
 def error_text(problem: BaseException) -> str:
     try:
         text = " ".join(str(problem).split())
-    except Exception:  # a broken __str__ must not hide the failure itself
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
         text = "(its text cannot be shown)"
     name = type(problem).__name__
     return (f"{name}: {text}" if text else name)[:500]
@@ -318,7 +319,7 @@ def serve(descriptor: int) -> None:
     error = details = ""
     try:
         execute(channel, start)
-    except BaseException as problem:  # SystemExit and KeyboardInterrupt included: the run failed
+    except BaseException as problem:  # noqa: BLE001 - SystemExit and KeyboardInterrupt included: the run failed
         error, details = error_text(problem), traceback.format_exc()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -331,7 +332,7 @@ def serve(descriptor: int) -> None:
 def check(target: str, path: list[str]) -> None:
     try:
         load(target, path)
-    except BaseException as problem:
+    except BaseException as problem:  # noqa: BLE001 - a module may raise anything
         sys.exit(error_text(problem))
 
 

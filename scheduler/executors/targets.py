@@ -84,7 +84,7 @@ def check_target(work: Work, python_path: Sequence[str] = ()) -> None:
 def _check_elsewhere(work: Work, target: str, python_path: Sequence[str]) -> None:
     command = [work.python or sys.executable, str(RUNNER), "--check", target, *python_path]
     try:
-        answer = subprocess.run(  # noqa: S603 - the operator's own interpreter
+        answer = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler.ledger.ledger import Ledger
 from scheduler.ledger.reader import HistoryRow, read_history, typical_durations
-from scheduler.ledger.writer import Ledger
 
 __all__ = ["HistoryRow", "Ledger", "read_history", "typical_durations"]

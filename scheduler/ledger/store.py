@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from scheduler.core.messages import Instant, Record
+from scheduler.core.messages import Instant, Record, Status
 from scheduler.errors import LedgerError
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
@@ -25,9 +27,14 @@ _CLOCK_DRIVEN: Final = frozenset({"tick", "catch-up", "retry"})
 _UNFINISHED: Final = frozenset({"queued", "running"})
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_ROOM: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_PLAIN: Final = Status.COMPLETED
+_PLAIN_STATEMENTS: Final = {  # by how many rows one writes, falling to 1
+    size: SQL["write_plain_runs"].format(rows=", ".join([SQL["plain_run"]] * size)) for size in (64, 8, 1)
+}
 _WAL_SIZE: Final = 64 << 20  # bytes the write-ahead log is cut back to
 
-RowKey = tuple[Instant, int, int]  # due, task id, attempt
+RunKey = tuple[str, Instant, int]  # task, due, attempt
+_RowKey = tuple[Instant, int, int]  # due, task id, attempt
 Job = tuple[str, Sequence[Any] | dict[str, Any]]  # a statement's name and its parameters
 
 # One function for each version from which a file can be brought to the next: {1: add_a_column}.
@@ -77,7 +84,7 @@ class Store:
                 raise LedgerError(f"{path} is a database, but not a ledger")
             self._transact(self._create)
         for old in range(max(version, 1), SCHEMA_VERSION):
-            self._transact(lambda old=old: self._migrate(old))
+            self._transact(partial(self._migrate, old))
         self._tasks: dict[str, int] = dict(execute("SELECT name, id FROM tasks"))
         self._calendars: dict[str, int | None] = dict(execute("SELECT version, id FROM calendars"))
         self._calendars[""] = None
@@ -105,28 +112,27 @@ class Store:
                 execute("ROLLBACK")
             raise
 
-    def write(self, records: Sequence[Record], jobs: Iterable[Job] = ()) -> None:
-        """All of it durable, or none. ValueError, OverflowError: something no database can hold."""
+    def write(self, records: Mapping[RunKey, Record], jobs: Iterable[Job] = ()) -> None:
+        """All of it durable, or none. ValueError, OverflowError, …: something no database can hold."""
         names, versions = len(self._tasks), len(self._calendars)
         try:
-            self._transact(lambda: self._write(records, jobs))
+            self._transact(lambda: self._write(records.values(), jobs))
         except BaseException:
             _forget(self._tasks, names)
             _forget(self._calendars, versions)
             raise
+        self.unfinished.difference_update(records)
+        self.unfinished.update(key for key, record in records.items() if record.status in _UNFINISHED)
         self._unsettled += len(records)
-        for record in records:
-            if record[3] in _UNFINISHED:
-                self.unfinished.add(record[:3])
-            else:
-                self.unfinished.discard(record[:3])
         if self._unsettled >= SETTLE_AFTER:
             self.settle()
 
-    def _write(self, records: Sequence[Record], jobs: Iterable[Job]) -> None:
+    def _write(self, records: Iterable[Record], jobs: Iterable[Job]) -> None:
+        plain: list[Any] = []
         rows, late, settled = [], [], self._settled
         tasks, calendars = self._tasks, self._calendars
-        for name, due, attempt, status, reason, started, ended, error, count, last, cause, version in records:
+        for record in records:
+            name, due, attempt, status, reason, started, ended, error, count, last, cause, version = record
             task = tasks[name] if name in tasks else self._add("add_task", tasks, name)
             if version in calendars:
                 calendar = calendars[version]
@@ -136,15 +142,28 @@ class Store:
                 late.append(
                     {"task": task, "due": due, "reach": last or due, "clock_driven": cause in _CLOCK_DRIVEN}
                 )
-            # str(): sqlite3 takes a detour of a microsecond for each str that is an enum's
-            rows.append((
-                due, task, attempt, str(status), str(reason), started, ended, error[:LONGEST_ERROR], count,
-                last, str(cause), calendar,
-            ))  # fmt: skip
+            if status is _PLAIN and attempt == 1 and not (reason or error or last) and cause == "tick":
+                plain += (due, task, started, ended, calendar)
+            else:
+                # str(): sqlite3 takes a detour of a microsecond for each str that is an enum's
+                rows.append((
+                    due, task, attempt, str(status), str(reason), started, ended, _text(error), count, last,
+                    str(cause), calendar,
+                ))  # fmt: skip
+        self._write_plain(plain)
         self._connection.executemany(SQL["write_run"], rows)
         self._connection.executemany(SQL["settle_row"], late)
         for name, parameters in jobs:
             self._connection.execute(SQL[name], parameters)
+
+    def _write_plain(self, values: list[Any]) -> None:
+        width = SQL["plain_run"].count("?")
+        start = 0
+        for size, statement in _PLAIN_STATEMENTS.items():
+            step = size * width
+            while start + step <= len(values):
+                self._connection.execute(statement, values[start : start + step])
+                start += step
 
     def _add(self, statement: str, known: dict[str, Any], name: str) -> int:
         number = len(known) + 1
@@ -170,31 +189,33 @@ class Store:
         and the row that says how far the task is accounted for.
         """
         self.settle()
-        last: RowKey | None = (1 << 62, 0, 0)
+        last: _RowKey | None = (1 << 62, 0, 0)
         walked = 0
-        while last is not None and walked < keep_rows:
-            step = min(STRIDE, keep_rows - walked)
+        while last is not None and walked < keep_rows - 1:  # to the oldest row that is kept
+            step = min(STRIDE, keep_rows - 1 - walked)
             last = self._connection.execute(SQL["older_key"], (*last, step)).fetchone()
             walked += step
             yield 0
         before = max(before, last[0]) if last else before
         before = min(before, self._settled)
-        key: RowKey = (-1, 0, 0)
+        key: _RowKey = (-1, 0, 0)
         while end := self._connection.execute(SQL["newer_key"], (*key, before, SLICE)).fetchone():
             cursor = self._connection.execute(SQL["prune_slice"], (*key, *end))
             key = end
             yield cursor.rowcount
         self._connection.execute(SQL["prune_definitions"], (before,))
 
+    def abandon(self) -> None:
+        """Let go of a file that is beyond use."""
+        with suppress(sqlite3.Error):  # it has nothing more to say than what led here
+            self._connection.close()
+
     def close(self) -> None:
         """Write what is in the log to the file itself, where that is possible, and let go of it."""
-        try:
+        with suppress(sqlite3.Error):  # nothing is lost: the next to open the file does the same
             self.settle()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            pass  # nothing is lost: the next to open the file does the same
-        finally:
-            self._connection.close()
+        self._connection.close()
 
 
 def set_aside(path: Path) -> Path:
@@ -208,6 +229,12 @@ def set_aside(path: Path) -> Path:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def _text(error: str) -> str:
+    """An error as it can be kept: not without end, and no halves of surrogate pairs (odd file names)."""
+    error = error[:LONGEST_ERROR]
+    return error if error.isascii() else error.encode("utf-8", "replace").decode()
 
 
 def _forget(known: dict[str, Any], size: int) -> None:

@@ -1,14 +1,19 @@
-"""tasks.yaml and tasks.d/*.yaml, validated once, as frozen specs.
+"""tasks.yaml and tasks.d/*.yaml, validated once, at the edge, as frozen specs.
 
-``values`` says what single values look like, ``models`` which keys there are, ``fit`` which keys go
-together, ``defaults`` what holds where a file is silent, ``compiling`` what the markets and the
-other tasks add, ``complaints`` how it is said, and ``files`` reads and merges.
+Reading needs nothing but the files and never raises: what is wrong is in ``TaskFile.problems``, and
+what is right goes on, so that a desk sees all its mistakes at once. ``TaskFile.compile`` adds what
+only the markets can tell and makes the ``Config`` that the daemon runs by.
+
+``values`` says what single values look like, ``models`` which keys there are, ``complaints`` how
+their mistakes are put, ``fit`` which keys go together, ``defaults`` what holds where a file is
+silent; ``compiling`` adds the markets and the other tasks; ``merging`` and ``files`` read.
 """
 
 from __future__ import annotations
 
-from scheduler.taskfile.files import Alert, Config, TaskFile, in_order, read_tasks, task_from_options
+from scheduler.taskfile.files import read_tasks, task_from_options
 from scheduler.taskfile.models import tasks_schema
+from scheduler.taskfile.result import Alert, Config, TaskFile, in_order
 from scheduler.taskfile.values import TEMPLATE_NAMES
 
 __all__ = [

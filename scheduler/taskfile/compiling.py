@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     node: MapNode | None  # None: it came from a program, not from a file
     target: str | None = None  # replaces `run` and `command`
     mark: Mark | None = None  # of the name
+    broken: bool = False  # what was wrong in it has been reported, and taken out of the model
 
     def problem(self, message: str, *path: str | int, key: bool = False) -> Problem:
         """A problem at a value of the task (``key``: at its key), or at its name without a path."""
@@ -84,7 +85,7 @@ class Compiler:
         return tuple(sorted((spec for spec in specs if spec is not None), key=lambda spec: spec.name))
 
     def _spec(self, entry: Entry) -> TaskSpec | None:
-        wrong = misfits(entry.model, has_target=entry.target is not None)
+        wrong = [] if entry.broken else misfits(entry.model, has_target=entry.target is not None)
         self.problems += [entry.problem(message, *path, key=True) for path, message in wrong]
         market = entry.model.market or self._default_market
         table = self._markets.get(market)
@@ -92,7 +93,7 @@ class Compiler:
             message = self._market_problem(market)
             if message is not None:
                 self.problems.append(entry.problem(message, *(("market",) if entry.model.market else ())))
-        if wrong or table is None or not self._phases_known(entry, table):
+        if table is None or not self._phases_known(entry, table) or wrong or entry.broken:
             return None
         bundle = self._bundles[entry.model.priority]
         trigger = self._trigger(entry, bundle)

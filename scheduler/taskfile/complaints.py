@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.triggers import PLAIN
 from scheduler.errors import Mark, Problem
 from scheduler.taskfile.values import kind
 from scheduler.yamlfile import suggest
@@ -51,7 +52,7 @@ def _problem(
     mark: Mark | None = None
     if root is not None:
         mark = root.at(path, key=is_key or details["type"] in _AT_KEY)
-    label = next((part for part in reversed(path) if isinstance(part, str)), "")
+    label = next((part for part in reversed(path) if isinstance(part, str) and part != PLAIN), "")
     sentence = _sentence(details, path, keys_at)
     if details["type"] in _AT_KEY or is_key or not label:
         return Problem(mark, sentence)

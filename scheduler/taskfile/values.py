@@ -140,8 +140,8 @@ def _template(value: object) -> str:
     for _, name, form, conversion in parts:
         if name is not None and (form or conversion or name not in TEMPLATE_NAMES):
             written = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            hint = suggest(name, TEMPLATE_NAMES) or f"; there are {', '.join(sorted(TEMPLATE_NAMES))}"
-            raise ValueError(f"nothing is known to put in for {{{written}}}{hint}; {{{{ is a brace itself")
+            known = f"; known are {', '.join(sorted(TEMPLATE_NAMES))}, and {{{{ and }}}} are braces"
+            raise ValueError(f"{{{written}}} cannot be filled in{suggest(name, TEMPLATE_NAMES) or known}")
     return text
 
 
@@ -178,8 +178,10 @@ def _zone(value: object) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (ValueError, OSError, LookupError):  # malformed, a directory of the database, unknown
-        hint = suggest(text, available_timezones())
-        raise ValueError(f"there is no time zone {text!r}{hint or '; write Asia/Kolkata or UTC'}") from None
+        # IST is the Indian, the Irish and the Israeli time: what resembles an abbreviation helps nobody.
+        hint = suggest(text, available_timezones()) if "/" in text else ""
+        expected = "; write a name such as Asia/Kolkata or UTC"
+        raise ValueError(f"there is no time zone {text!r}{hint or expected}") from None
 
 
 def _url(value: object) -> str:

@@ -69,7 +69,7 @@ def test_the_plan_of_a_morning() -> None:
 
 
 def test_an_anchor_s_run_is_planned_with_its_own_session_and_text() -> None:
-    runs = [run for run in plan(DESK[1:2], TABLES, at("26T00:00:00"), at("27T00:00:00"))]
+    runs = list(plan(DESK[1:2], TABLES, at("26T00:00:00"), at("27T00:00:00")))
     assert runs == [
         PlannedRun(at("26T11:30:00"), "report", Priority.IMPORTANT, "NSE", "open", "2026-11-25", "close+20h"),
         PlannedRun(
@@ -85,9 +85,11 @@ def test_before_the_first_session_there_is_none() -> None:
 
 def test_runs_due_together_come_by_priority_then_name() -> None:
     specs = [
-        spec("b", CRITICAL), spec("a", CRITICAL, Priority.NICE_TO_HAVE), spec("d", CRITICAL, Priority.CRITICAL),
+        spec("b", CRITICAL),
+        spec("a", CRITICAL, Priority.NICE_TO_HAVE),
+        spec("d", CRITICAL, Priority.CRITICAL),
         spec("c", CRITICAL, Priority.CRITICAL),
-    ]  # fmt: skip
+    ]
     runs = plan(specs, TABLES, at("23T09:15:00"), at("23T09:15:01"))
     assert [run.task for run in runs] == ["c", "d", "b", "a"]
 

@@ -174,3 +174,11 @@ def test_nothing_is_known_outside_the_table(trigger: Trigger) -> None:
 def test_a_trigger_is_shown_as_a_person_would_write_it(trigger: Trigger, text: str, at_noon: str) -> None:
     assert trigger.text == text
     assert trigger.text_at(at("23T12:00:00"), NSE) == at_noon
+
+
+def test_what_holds_from_the_first_instant_of_the_table_has_no_start_in_it() -> None:
+    market = table("Asia/Kolkata", [("2026-11-23", [("open", "00:00", "12:00")])])
+    trigger = KeepRunning(frozenset({"open"}))
+    assert enumerate_ticks(trigger, market) == []
+    assert trigger.count_between(market.first, market.last, market) == 0
+    assert trigger.last_before(market.last, market) is None

@@ -8,34 +8,42 @@ it was made. Nothing is looked for while runs start and end: a run without such 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from inspect import iscoroutine
+from pathlib import Path
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-_ASYNCIO = os.path.dirname(asyncio.__file__)
+_ASYNCIO = str(Path(asyncio.__file__).parent)
 _NAMED = 3  # how many of them a report names
 
 
 class Nest:
     """Whatever owns the tasks made in its context: a run."""
 
-    __slots__ = ("open", "strays")
+    open = True  # what is made from now on belongs to it
+    owned: frozenset[asyncio.Task[Any]] | set[asyncio.Task[Any]] = frozenset()
+    strays: WeakKeyDictionary[asyncio.Task[Any], str] | None = None
 
-    def __init__(self) -> None:
-        self.open = True
-        self.strays: WeakKeyDictionary[asyncio.Task[Any], str] | None = None
+    @property
+    def noted(self) -> bool:
+        return self.strays is not None or bool(self.owned)
 
     def alive(self) -> list[asyncio.Task[Any]]:
         """The tasks made here that have not ended."""
-        if self.strays is None:
-            return []
         current = asyncio.current_task()
-        return [task for task in self.strays if not task.done() and task is not current]
+        made = {*self.owned, *(self.strays or ())}
+        return [task for task in made if not task.done() and task is not current]
+
+    def own(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task until it ends; asyncio itself does not."""
+        if not isinstance(self.owned, set):
+            self.owned = set()
+        self.owned.add(task)
+        task.add_done_callback(self.owned.discard)
 
     def note(self, task: asyncio.Task[Any], place: str) -> None:
         if self.strays is None:
@@ -44,7 +52,7 @@ class Nest:
 
     def describe(self, tasks: Iterable[asyncio.Task[Any]]) -> str:
         """``feed.poll, made at feed.py:12`` of the first few."""
-        made = self.strays or {}
+        made: Mapping[asyncio.Task[Any], str] = self.strays or {}
         names = [f"{_name(task)}, made at {made.get(task, 'an unknown place')}" for task in tasks]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return "; ".join(names[:_NAMED]) + more
@@ -59,11 +67,13 @@ class StrayWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._previous: Any = loop.get_task_factory()
-        loop.set_task_factory(self._make)
+        factory: Any = self._make  # typeshed's protocol is that of later Pythons
+        self._factory = factory  # one object, to be recognised by
+        loop.set_task_factory(self._factory)
 
     def close(self) -> None:
         """Put the previous factory back, unless another has been put on top."""
-        if not self.loop.is_closed() and self.loop.get_task_factory() == self._make:
+        if not self.loop.is_closed() and self.loop.get_task_factory() is self._factory:
             self.loop.set_task_factory(self._previous)
 
     def _make(
@@ -78,7 +88,7 @@ class StrayWatch:
         nest = current_nest.get() if context is None else context.get(current_nest)
         # asyncio finishes an abandoned async generator in a task of its own; that is not the run's doing
         if nest is not None and nest.open and iscoroutine(work):
-            nest.note(task, _place(sys._getframe(1)))
+            nest.note(task, _place(sys._getframe(1)))  # noqa: SLF001 - inspect.stack() reads source files
         return task
 
 

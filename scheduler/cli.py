@@ -1,0 +1,206 @@
+"""The command line: parses, calls one function, prints what it yields.
+
+Heavy modules are imported by the commands that need them, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from scheduler.errors import ConfigurationError, SchedulerError, UsageError
+
+if TYPE_CHECKING:
+    from scheduler.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DIRECTORY = click.Path(path_type=Path)
+
+
+def config_option(command: F) -> F:
+    return click.option(
+        "--config", type=_DIRECTORY, metavar="DIR",
+        help="Directory of tasks.yaml and markets.yaml.  [default: /etc/scheduler, or SCHEDULER_CONFIG_DIR]",
+    )(command)  # fmt: skip
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("trading-hours-scheduler"), prog_name="scheduler")
+def cli() -> None:
+    """A scheduler daemon that knows the exchange."""
+
+
+@cli.command()
+@config_option
+def run(config: Path | None) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    from scheduler import service
+
+    service.run(_settings(config))
+
+
+@cli.command()
+@config_option
+@click.option("--at", required=True, metavar="T", help="The instant at which the rehearsal begins.")
+@click.option("--until", metavar="T", help="The instant at which it ends.  [default: Ctrl-C]")
+@click.option(
+    "--speed", type=click.FloatRange(min=0), default=1.0, show_default=True,
+    help="How fast its clock runs; 0 jumps from event to event.",
+)  # fmt: skip
+@click.option("--state", type=_DIRECTORY, metavar="DIR", help="State directory.  [default: thrown away]")
+@click.option("--live", is_flag=True, help="Really execute the tasks; without it nothing is executed.")
+def rehearse(config: Path | None, at: str, until: str | None, speed: float, state: Path | None, live: bool) -> None:
+    """Run the whole daemon on a shifted, scaled clock."""
+    from scheduler import service
+    from scheduler.configuration import file_zone
+    from scheduler.times import parse_time
+
+    if live and speed == 0:
+        raise UsageError("--live needs a --speed above 0: real tasks take real time")
+    settings = _settings(config)
+    zone = file_zone(settings.config_dir)
+    end = None if until is None else parse_time(until, zone)
+    service.rehearse(settings, at=parse_time(at, zone), until=end, speed=speed, state=state, live=live)
+
+
+@cli.command()
+@config_option
+@click.option("--diff", is_flag=True, help="Show what a reload would add and remove, in runs.")
+def check(config: Path | None, diff: bool) -> None:
+    """Validate the configuration and import every callable."""
+    from scheduler import offline
+    from scheduler.clock import SystemClock
+
+    settings, now = _settings(config), SystemClock().now()
+    configuration, problems = offline.check(settings, now)
+    for warning in configuration.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if problems:
+        raise ConfigurationError(problems)
+    if diff:
+        changes = offline.changes_since_accepted(settings, configuration, now)
+        if changes is None:
+            click.echo("nothing to compare with: no daemon has run with this state directory yet", err=True)
+        for change in changes or ():
+            click.echo(str(change))
+    files = ", ".join(str(path) for path in configuration.sources)
+    click.echo(f"{len(configuration.specs)} tasks on {', '.join(sorted(configuration.tables))}: {files} is good")
+
+
+@cli.command()
+@config_option
+@json_option
+@click.option("--from", "start", required=True, metavar="T", help="First instant.")
+@click.option("--until", required=True, metavar="T", help="End, excluded.")
+@click.option("--task", "tasks", multiple=True, metavar="N", help="Only this task; may be given again.")
+@click.option("--count", is_flag=True, help="Only how many runs of each task.")
+def plan(config: Path | None, as_json: bool, start: str, until: str, tasks: tuple[str, ...], count: bool) -> None:
+    """List every clock-driven run that will be due."""
+    from scheduler import offline
+
+    rows = offline.planned(_settings(config), start, until, tasks, count=count)
+    if count:
+        _print(rows, as_json, "{count:>9}  {task}")
+    else:
+        _print(rows, as_json, "{due}  {task:<24} {priority:<12} {market:<8} {phase:<15} {trigger}")
+
+
+@cli.command()
+@config_option
+@json_option
+@click.argument("market", required=False)
+@click.option("--from", "start", required=True, metavar="D", help="First date.")
+@click.option("--until", required=True, metavar="D", help="End, excluded.")
+def calendar(config: Path | None, as_json: bool, market: str | None, start: str, until: str) -> None:
+    """Show a market's dates, their phases, and the layer that says so."""
+    from scheduler import offline
+
+    rows = offline.calendar(_settings(config), market, start, until)
+    _print(rows if as_json else map(_calendar_line, rows), as_json, "{date}  {market:<8} {layer:<19} {what}")
+
+
+@cli.command()
+@config_option
+@json_option
+@click.option("--task", "tasks", multiple=True, metavar="N", help="Only this task; may be given again.")
+@click.option("--from", "start", metavar="T", help="First due instant.")
+@click.option("--until", metavar="T", help="End, excluded.")
+@click.option("--status", metavar="S", help="completed, failed, cancelled, skipped, missed or running.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N rows.")
+def history(
+    config: Path | None, as_json: bool, tasks: tuple[str, ...], start: str | None, until: str | None,
+    status: str | None, last: int | None,
+) -> None:  # fmt: skip
+    """Show what became of the runs that were due; the daemon may be up or down."""
+    from scheduler import offline
+
+    rows = offline.history(
+        _settings(config), tasks=tasks, start=start, until=until, status=status, limit=last
+    )
+    _print(rows, as_json, "{due}  {task:<24} {status:<10} {reason:<12} x{count:<5} {error}")
+
+
+@cli.command()
+@click.argument("directory", type=_DIRECTORY)
+def init(directory: Path) -> None:
+    """Write a starter configuration into DIRECTORY."""
+    from scheduler import offline
+
+    for path in offline.init(directory):
+        click.echo(path)
+
+
+@cli.command()
+@click.argument("which", type=click.Choice(["tasks", "markets"]))
+def schema(which: str) -> None:
+    """Print the JSON Schema of tasks.yaml or markets.yaml, for editors."""
+    from scheduler import offline
+
+    click.echo(offline.schema(which), nl=False)
+
+
+def main() -> None:
+    """The console script: errors become messages on standard error and exit codes."""
+    try:
+        status = cli(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except BrokenPipeError:  # of `scheduler plan | head`: nobody reads on, so there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except SchedulerError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+
+
+def _settings(config: Path | None) -> Settings:
+    from scheduler.settings import load_settings
+
+    return load_settings(config)
+
+
+def _print(rows: Iterable[Mapping[str, Any]], as_json: bool, line: str) -> None:
+    for row in rows:
+        click.echo(json.dumps(row, ensure_ascii=False) if as_json else line.format_map(row).rstrip())
+
+
+def _calendar_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    phases = ", ".join(f"{p['phase']} {p['start'][11:16]}-{p['end'][11:16]}" for p in row["phases"])
+    return {**row, "what": " · ".join(part for part in (phases, row["reason"]) if part)}
