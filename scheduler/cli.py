@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,7 +36,7 @@ def json_option(command: F) -> F:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("trading-hours-scheduler"), prog_name="scheduler")
+@click.version_option(package_name="trading-hours-scheduler", prog_name="scheduler")
 def cli() -> None:
     """A scheduler daemon that knows the exchange."""
 

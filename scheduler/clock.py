@@ -47,20 +47,25 @@ class SystemClock:
 
 
 class ScaledClock:
-    """A clock that begins at an instant of one's choice and runs ``speed`` times as fast."""
+    """A clock that stands at an instant of one's choice until ``begin``, then runs ``speed`` times as fast."""
 
     def __init__(self, start: Instant, speed: float = 1.0) -> None:
         if speed <= 0:
             raise ValueError("a clock's speed must be above 0")
         self._start = start
         self._speed = speed
-        self._began = time.monotonic_ns()
+        self._began: int | None = None
+
+    def begin(self) -> None:
+        """Let time pass from now on."""
+        if self._began is None:
+            self._began = time.monotonic_ns()
 
     def now(self) -> Instant:
         return self._start + self.monotonic()
 
     def monotonic(self) -> Duration:
-        return int((time.monotonic_ns() - self._began) * self._speed)
+        return 0 if self._began is None else int((time.monotonic_ns() - self._began) * self._speed)
 
     def real_seconds(self, duration: Duration) -> float:
         return duration / SECOND / self._speed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 from functools import partial
@@ -16,9 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scheduler import logs, watch
+from scheduler import logs, reports, watch
 from scheduler.cache import SharedCache
-from scheduler.clock import Clock, VirtualClock
+from scheduler.clock import Clock, ScaledClock, VirtualClock
 from scheduler.configuration import Configuration, Loader, Window
 from scheduler.context import Context
 from scheduler.core import events
@@ -42,7 +42,6 @@ from scheduler.core.messages import (
     Wake,
     Write,
 )
-from scheduler.core.plan import difference
 from scheduler.core.triggers import session_of
 from scheduler.errors import ConfigurationError, SchedulerError
 from scheduler.executors import Executors, Facts, Job, Log, TargetError
@@ -55,9 +54,7 @@ from scheduler.waker import Waker
 T = TypeVar("T")
 
 FORCE = 5.0  # seconds that runs get to end once they are forced
-_HORIZON_NEAR = 45 * DAY
-_INSTANTS = frozenset({"due", "until", "next", "last_success"})  # fields of announcements
-_MOST_DIFFERENCES = 20  # lines of a reload's difference in runs
+_INSTANTS = frozenset({"due", "until", "last_success"})  # fields of announcements
 
 
 class Daemon:
@@ -133,11 +130,14 @@ class Daemon:
             on_step=lambda by: self.handle(ClockStepped(by)),
             on_lag=lambda mean: self.handle(LoopLag(mean)),
         )
+        if isinstance(self._clock, ScaledClock):
+            self._clock.begin()  # loading takes seconds, which at a hundred times the speed are minutes
         self._began = self._clock.monotonic()
         self._running = True
-        self._loaded(configuration)
+        self.configuration = configuration
+        self._report(reports.loaded(configuration))
         self._configure(configuration, first=True)
-        self._ready()
+        self._report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
         if self._watched is not None:
             self.manager.start_task(self._watch(self._watched), "scheduler/watch")
@@ -214,15 +214,17 @@ class Daemon:
             try:
                 configuration = await self._in_thread(partial(self._load, Window.around(self._clock.now())))
             except ConfigurationError as error:
-                for problem in error.problems:
-                    self._happened(events.CONFIG_REJECTED, "error", problem=str(problem), cause=cause)
-                return False
+                return self._reject([str(problem) for problem in error.problems], cause)
             except SchedulerError as error:
-                self._happened(events.CONFIG_REJECTED, "error", problem=str(error), cause=cause)
-                return False
-            self._report_change(configuration, cause)
+                return self._reject([str(error)], cause)
+            self._report(reports.changed(self.configuration, configuration, self._clock.now(), cause))
             self._configure(configuration)
             return True
+
+    def _reject(self, problems: Sequence[str], cause: str) -> bool:
+        for problem in problems:
+            self._happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
+        return False
 
     def _configure(self, configuration: Configuration, *, first: bool = False) -> None:
         now = self._clock.now()
@@ -251,33 +253,6 @@ class Daemon:
             self._ledger.definition_ended(name, now)
         self._defined = names
 
-    def _report_change(self, new: Configuration, cause: str) -> None:
-        """What a reload does: to tasks, to calendars, and in runs until the end of the next session."""
-        old = self.configuration
-        before = {spec.name: spec for spec in old.specs}
-        after = {spec.name: spec for spec in new.specs}
-        self._happened(
-            events.CONFIG_RELOADED, "info", cause=cause,
-            added=sorted(after.keys() - before.keys()), removed=sorted(before.keys() - after.keys()),
-            changed=sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
-        )  # fmt: skip
-        for name, table in new.tables.items():
-            known = old.tables.get(name)
-            if known is not None and known.version != table.version:
-                self._happened(events.MARKET_CHANGED, "info", market=name, calendar=table.version, was=known.version)
-        self._report_warnings(new)
-        now = self._clock.now()
-        shown = {name: table for name, table in new.tables.items() if name in old.tables}
-        if now < min((table.last for table in shown.values()), default=0) - 7 * DAY:
-            until = min(_end_of_next_session(new, now), now + 7 * DAY)
-            old_specs = [spec for spec in old.specs if spec.market in shown]
-            new_specs = [spec for spec in new.specs if spec.market in shown]
-            found = difference((old_specs, old.tables), (new_specs, new.tables), now + 1, until)
-            for line in found[:_MOST_DIFFERENCES]:
-                self._say("config.difference", "info", runs=str(line))
-            if len(found) > _MOST_DIFFERENCES:
-                self._say("config.difference", "info", more=len(found) - _MOST_DIFFERENCES)
-
     async def _watch(self, directory: Path) -> None:
         async for paths in watch.changes([directory]):
             mode = self.configuration.reload
@@ -285,7 +260,7 @@ class Daemon:
                 await self.reload(f"saved: {', '.join(sorted(Path(path).name for path in paths))}")
             else:
                 self._held_back = mode == "closed-only"
-                self._say("config.held_back", "info", reload=mode, files=sorted(paths))
+                self._say(events.CONFIG_HELD_BACK, "info", reload=mode, files=sorted(paths))
 
     def _trading(self) -> bool:
         table = self.configuration.tables.get(self.configuration.default_market)
@@ -295,22 +270,10 @@ class Daemon:
     async def _maintain(self) -> None:
         """Once a day: roll the calendars' horizon, prune the ledger, warn of calendars that end."""
         while True:
-            self._watch_horizons()
+            self._report(reports.horizons(self.configuration, self._clock.now()))
             await asyncio.sleep(self._clock.real_seconds(DAY))
             self._ledger.prune(self._clock.now())
-            await self.reload("daily refresh")
-
-    def _watch_horizons(self) -> None:
-        now = self._clock.now()
-        for name, table in self.configuration.tables.items():
-            end = table.known_until
-            if end is None or end - now > _HORIZON_NEAR:
-                continue
-            event = events.MARKET_HORIZON_NEAR if now < end else events.MARKET_BEYOND_HORIZON
-            self._happened(
-                event, "warning", market=name, known_until=to_iso(end, table.zone), days=(end - now) // DAY,
-                then=table.beyond_horizon,
-            )  # fmt: skip
+            await self.reload(reports.DAILY)
 
     # What is said.
 
@@ -323,6 +286,10 @@ class Daemon:
         if logs.enabled(action.level):
             self._say(action.event, action.level, **action.fields)
 
+    def _report(self, announcements: Iterable[Announce]) -> None:
+        for event, level, fields in announcements:
+            self._happened(event, level, **fields)
+
     def _happened(self, event: str, level: Level, **fields: Any) -> None:
         """Say it by way of the engine, so that `on` tasks hear of it."""
         self.handle(Happened(event, level, fields))
@@ -333,29 +300,6 @@ class Daemon:
             if isinstance(fields[name], int):
                 fields[name] = to_iso(fields[name], zone)
         logs.announce(event, level, fields)
-
-    def _loaded(self, configuration: Configuration) -> None:
-        self.configuration = configuration
-        enabled = [spec for spec in configuration.specs if spec.enabled]
-        self._say(
-            events.CONFIG_LOADED, "info", tasks=len(enabled), disabled=len(configuration.specs) - len(enabled),
-            files=[str(path) for path in configuration.sources], markets=sorted(configuration.tables),
-        )  # fmt: skip
-        self._report_warnings(configuration)
-
-    def _report_warnings(self, configuration: Configuration) -> None:
-        for warning in configuration.warnings:
-            self._say("calendar.warning", "warning", detail=warning)
-
-    def _ready(self) -> None:
-        now, zone = self._clock.now(), self.configuration.zone
-        phases = {}
-        for name, table in self.configuration.tables.items():
-            piece = table.phase_at(now)
-            why = f" ({piece.reason})" if piece.reason else ""
-            phases[name] = f"{piece.phase}{why} until {to_iso(table.next_change(now), table.zone)}"
-        coming = [f"{name} at {to_iso(due, zone)}" for due, name in self.engine.upcoming(3)]
-        self._say(events.DAEMON_READY, "info", **phases, coming=coming)
 
     def _context(self, job: Job) -> Context:
         return Context(job, cache=self.cache, clock=self._clock, next_tick=self._next_tick)
@@ -368,7 +312,7 @@ class Daemon:
 
     def _task_failed(self, run: Run, error: str, details: str) -> None:
         if details:
-            self._say("task.traceback", "debug", task=run.task, run_id=run.run_id, error=error, traceback=details)
+            self._say(events.TASK_TRACEBACK, "info", task=run.task, run_id=run.run_id, error=error, traceback=details)
 
     def _leaked(self, entry: RunEntry, kind: str, count: int, where: str) -> None:
         self._happened(
@@ -376,15 +320,8 @@ class Daemon:
         )
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
-        self._say("background.failed", "error", run_id=entry.run_id, error=error, traceback=details)
+        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, error=error, traceback=details)
 
     def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
         self._say(event, "warning" if event == events.LEDGER_RECOVERED else "critical", **fields)
 
-
-def _end_of_next_session(configuration: Configuration, now: Instant) -> Instant:
-    table = configuration.tables.get(configuration.default_market)
-    if table is None:
-        return now + DAY
-    at = table.first_session_from(now)
-    return table.sessions[at].end if at < len(table.sessions) else now + DAY

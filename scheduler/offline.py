@@ -15,12 +15,13 @@ from typing import Any
 
 from scheduler.calendars import calendar_rows
 from scheduler.configuration import ACCEPTED, Configuration, FileLoader, Window, file_zone
-from scheduler.core.messages import DAY, Instant
-from scheduler.core.plan import Difference, counts, difference, plan
+from scheduler.core.messages import Instant
+from scheduler.core.plan import Difference, counts, plan
 from scheduler.errors import ConfigurationError, Problem, UsageError
 from scheduler.executors import TargetError, check_target
 from scheduler.ledger import read_history
 from scheduler.marketfile import markets_schema
+from scheduler.reports import differences
 from scheduler.settings import Settings
 from scheduler.taskfile import tasks_schema
 from scheduler.times import parse_time, to_iso
@@ -51,11 +52,7 @@ def changes_since_accepted(settings: Settings, new: Configuration, now: Instant)
     if not accepted.is_dir():
         return None
     old = FileLoader(settings, directory=accepted)(Window.around(now))
-    until = min([now + 7 * DAY, *(table.last for table in (*old.tables.values(), *new.tables.values()))])
-    table = new.tables.get(new.default_market)
-    if table is not None and (at := table.first_session_from(now)) < len(table.sessions):
-        until = min(until, table.sessions[at].end)
-    return difference((old.specs, old.tables), (new.specs, new.tables), now, until)
+    return differences(old, new, now)
 
 
 def planned(

@@ -17,12 +17,16 @@ from scheduler import logs
 from scheduler.clock import Clock, ScaledClock, SystemClock, VirtualClock, VirtualTimeLoop
 from scheduler.configuration import FileLoader, file_zone
 from scheduler.core.messages import Instant, TaskSpec
+from scheduler.core.triggers import KeepRunning
 from scheduler.daemon import Daemon
 from scheduler.errors import LedgerError, SchedulerError
 from scheduler.ledger import typical_durations
 from scheduler.settings import Settings, unknown_variables
 
+FOR_EVER = 1e9  # seconds that a simulated loop runs, if nobody stops it
 IMMEDIATE = 130  # exit status after a second signal
+
+End = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
 
 def run(settings: Settings) -> None:
@@ -49,6 +53,8 @@ def rehearse(
     remembered = _remembered(settings.state_dir / "ledger.db")
 
     def simulate(spec: TaskSpec) -> float:
+        if isinstance(spec.trigger, KeepRunning):
+            return FOR_EVER
         return clock.real_seconds(remembered(spec.name))
 
     with tempfile.TemporaryDirectory(prefix="scheduler-rehearsal-") as scratch:
@@ -68,7 +74,7 @@ def rehearse(
             runner.run(_serve(daemon_of, None if until is None else _set_at(clock, until)))
 
 
-async def _serve(daemon_of: Callable[[], Daemon], end: Callable[[asyncio.Event], Coroutine[None, None, None]] | None = None) -> None:
+async def _serve(daemon_of: Callable[[], Daemon], end: End | None = None) -> None:
     daemon = daemon_of()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -91,7 +97,7 @@ async def _serve(daemon_of: Callable[[], Daemon], end: Callable[[asyncio.Event],
         logs.flush()
 
 
-def _set_at(clock: Clock, until: Instant) -> Callable[[asyncio.Event], Coroutine[None, None, None]]:
+def _set_at(clock: Clock, until: Instant) -> End:
     async def end(stop: asyncio.Event) -> None:
         while (rest := until - clock.now()) > 0:
             await asyncio.sleep(max(clock.real_seconds(rest), 0.001))

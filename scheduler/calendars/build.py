@@ -8,6 +8,7 @@ from datetime import date, tzinfo
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from scheduler.calendars.book import Book, Market
 from scheduler.calendars.checks import check, suggestion
@@ -18,7 +19,10 @@ from scheduler.calendars.source import CalendarSource, Raw, Runner, run_child
 from scheduler.calendars.table import build_table
 from scheduler.core.market import MarketTable
 from scheduler.core.marketspec import Interval, MarketsFile
-from scheduler.errors import Mark, Problem
+from scheduler.errors import CalendarError, Mark, Problem
+
+_FIRST: Final = date(1970, 1, 1)
+_LAST: Final = date(2199, 12, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,11 @@ class Calendars:
         """Tables of ``names`` and of the default market for the dates of ``window``, both included.
 
         ``zone`` has the days of ``always`` and of markets that name no other. With ``today`` the
-        warnings tell of sessions in the weeks ahead that are not settled. Never raises for what is
-        in the files or what the child does: see ``Built``.
+        warnings tell of sessions in the weeks ahead that are not settled. What is wrong with the
+        files or with the child is in ``Built``; CalendarError is for a window that makes no sense.
         """
+        if not _FIRST <= window[0] <= window[1] <= _LAST:
+            raise CalendarError(f"calendars go from {_FIRST} to {_LAST}, not from {window[0]} to {window[1]}")
         book = Book(markets)
         problems = [*markets.problems, *check(book)]
         wanted = sorted({*names, markets.default})

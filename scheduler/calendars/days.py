@@ -111,8 +111,8 @@ class Planner:
         if change.closed or is_unknown:
             return replace(new, trades=False)
         phases = self._inherited(change.phases, depth, template)
-        if change.open is None:
-            return replace(new, phases={**state.phases, **phases})
+        if change.open is None:  # a name or phases make a day that is assumed no more certain
+            return replace(new, phases={**state.phases, **phases}, assumed=new.assumed or state.assumed)
         own = change.open if isinstance(change.open, tuple) else ()
         return replace(new, trades=True, segments=(), special=False, open=own, phases=phases)
 

@@ -13,13 +13,12 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from scheduler.calendars.layout import Span
-from scheduler.core.messages import SECOND, Instant
-from scheduler.core.walltime import to_wall, wall_instant
+from scheduler.core.messages import DAY, Instant
+from scheduler.core.walltime import to_instant, to_wall, wall_instant
 from scheduler.errors import CalendarError
 
 FORMAT: Final = 1  # of the child's output
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC).timestamp() * SECOND
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp() * SECOND
+_NEAR = 2 * DAY  # a session lies no farther than this from the midnight (UTC) of its date
 
 
 class RawSession(NamedTuple):
@@ -104,7 +103,7 @@ def _answer(answer: Mapping[str, Any]) -> RawCalendars:
 
 def _calendar(entry: Mapping[str, Any]) -> RawCalendar:
     first, last = (date.fromisoformat(entry[key]) for key in ("first", "last"))
-    sessions = {date.fromisoformat(row[0]): _session(*row[1:]) for row in entry["sessions"]}
+    sessions = {date.fromisoformat(row[0]): _session(*row) for row in entry["sessions"]}
     if list(sessions) != sorted(sessions) or len(sessions) != len(entry["sessions"]):
         raise ValueError(f"the sessions of {entry['code']} are not in order")
     if any(not first <= day <= last for day in sessions):
@@ -125,10 +124,11 @@ def _calendar(entry: Mapping[str, Any]) -> RawCalendar:
     )
 
 
-def _session(start: Any, end: Any, break_start: Any, break_end: Any, special: Any) -> RawSession:
+def _session(day: str, start: Any, end: Any, break_start: Any, break_end: Any, special: Any) -> RawSession:
     edges = [start, end] if break_start is None else [start, break_start, break_end, end]
-    if any(type(edge) is not int or not _EARLIEST < edge < _LATEST for edge in edges):
-        raise TypeError(f"{edges} are not instants")
+    midnight = to_instant(datetime.fromisoformat(day).replace(tzinfo=UTC))
+    if any(type(edge) is not int or abs(edge - midnight) > _NEAR for edge in edges):
+        raise ValueError(f"{edges} are not instants of {day}")
     if any(after <= before for before, after in pairwise(edges)):
         raise ValueError(f"{edges} are not in order")
     return RawSession(tuple(Span(*pair) for pair in zip(edges[::2], edges[1::2], strict=True)), bool(special))

@@ -51,11 +51,12 @@ def run_child(request: str, timeout: float = TIMEOUT) -> str:
     ) as child:
         try:
             output, complaint = child.communicate(request, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise CalendarError(f"the calendar process gave no answer within {timeout:g} s") from None
-        finally:
-            with suppress(ProcessLookupError):  # it is gone, and so is its group
+        except BaseException as error:
+            with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise CalendarError(f"the calendar process gave no answer within {timeout:g} s") from None
+            raise
     if child.returncode:
         last = complaint.strip().rsplit("\n", 1)[-1][:300]
         raise CalendarError(f"the calendar process failed with status {child.returncode}: {last}")

@@ -35,6 +35,7 @@ from scheduler.core.messages import (
     RunEnded,
     RunNow,
     RunReturned,
+    RunStarted,
     Status,
     StopRequested,
     TaskHistory,
@@ -75,6 +76,7 @@ class Engine:
         self._listeners: dict[str, list[TaskState]] = {}
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             Wake: lambda _: None,  # every event first does what is due
+            RunStarted: lambda _: None,
             RunEnded: self._run_ended,
             RunReturned: self._run_returned,
             Configure: self._configure,

@@ -37,6 +37,12 @@ TASK_UNFINISHED: Final = "task.unfinished"
 TASK_LEAKED: Final = "task.leaked"
 TASK_OUTPUT: Final = "task.output"
 
+CONFIG_DIFFERENCE: Final = "config.difference"
+CONFIG_HELD_BACK: Final = "config.held_back"
+CALENDAR_WARNING: Final = "calendar.warning"
+TASK_TRACEBACK: Final = "task.traceback"
+BACKGROUND_FAILED: Final = "background.failed"
+
 LOOP_STALLED: Final = "loop.stalled"
 CLOCK_STEPPED: Final = "clock.stepped"
 LOAD_SHEDDING: Final = "load.shedding"

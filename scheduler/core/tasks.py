@@ -85,7 +85,10 @@ class TaskState:
     def span_at(self, t: Instant) -> tuple[Instant | None, Instant | None] | None:
         """Of a keep_running task: the stretch of its `during` that holds ``t``."""
         trigger = self.trigger
-        return trigger.span_at(t, self.table) if isinstance(trigger, KeepRunning) else None
+        if not isinstance(trigger, KeepRunning):
+            return None
+        covered = trigger.during is None or self.table.first <= t < self.table.last
+        return trigger.span_at(t, self.table) if covered else None
 
     def next_attempt(self, due: Instant) -> int:
         return self.attempts[1] + 1 if self.attempts[0] == due else 1

@@ -92,18 +92,18 @@ class Every:
     def next_after(self, t: Instant, table: MarketTable) -> Instant | None:
         if t >= table.last:
             return None
-        t = max(t, table.first - 1)
         pieces = table.pieces
-        for at in range(table.index_at(t) if t >= table.first else 0, len(pieces)):
+        at = table.index_at(t) if t >= table.first else 0
+        while at < len(pieces):
             piece = pieces[at]
             grid = self._grid(piece, table)
-            if grid is None:
-                continue
-            first, interval = grid
-            after = t if t >= piece.start else piece.start - 1
-            tick = first if after < first else after + interval - (after - first) % interval
-            if tick < piece.end:
-                return tick
+            if grid is not None:
+                first, interval = grid
+                after = t if t >= piece.start else piece.start - 1
+                tick = after + interval - (after - first) % interval if after >= first else first
+                if tick < piece.end:
+                    return tick
+            at += 1
         return None
 
     def last_before(self, t: Instant, table: MarketTable) -> Instant | None:
@@ -145,9 +145,10 @@ class Every:
             interval, anchor = pace.get(CLOSED), piece.midnight
         else:
             interval, anchor = pace[phase], piece.segment_start if phase == OPEN else piece.phase_start
-        if interval is None or not (self.during is None or holds(self.during, piece, table)):
+        if interval is None or (self.during is not None and not holds(self.during, piece, table)):
             return None
-        return anchor + self.offset + int(self.share * interval), interval
+        shift = int(self.share * interval) if self.share else 0
+        return anchor + self.offset + shift, interval
 
 
 @dataclass(frozen=True, slots=True)

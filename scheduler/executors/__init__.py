@@ -22,8 +22,8 @@ from scheduler.executors.targets import Target, TargetError, check_target, inspe
 from scheduler.executors.thread import ThreadExecutor
 
 __all__ = [
-    "DONE", "Executor", "Executors", "Facts", "Job", "Log", "Outcome", "Owner", "Target", "TargetError",
-    "check_target", "check_template", "describe", "expand", "inspect_target", "load_target",
+    "DONE", "Executor", "Executors", "Facts", "Job", "Log", "Outcome", "Owner", "Services", "Target",
+    "TargetError", "check_target", "check_template", "describe", "expand", "inspect_target", "load_target",
 ]  # fmt: skip
 
 

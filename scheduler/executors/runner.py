@@ -299,7 +299,7 @@ async def execute_async(call: Callable[..., Any], arguments: Answer, context: Co
 def error_text(problem: BaseException) -> str:
     try:
         text = " ".join(str(problem).split())
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
+    except Exception:
         text = "(its text cannot be shown)"
     name = type(problem).__name__
     return (f"{name}: {text}" if text else name)[:500]
@@ -319,7 +319,7 @@ def serve(descriptor: int) -> None:
     error = details = ""
     try:
         execute(channel, start)
-    except BaseException as problem:  # noqa: BLE001 - SystemExit and KeyboardInterrupt included: the run failed
+    except BaseException as problem:
         error, details = error_text(problem), traceback.format_exc()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -332,7 +332,7 @@ def serve(descriptor: int) -> None:
 def check(target: str, path: list[str]) -> None:
     try:
         load(target, path)
-    except BaseException as problem:  # noqa: BLE001 - a module may raise anything
+    except BaseException as problem:
         sys.exit(error_text(problem))
 
 

@@ -33,7 +33,7 @@ class Ledger:
         *,
         on_trouble: OnTrouble,
         timer: Callable[[], float] = lambda: 0.0,
-        linger: float = 0.01,
+        linger: float = 0.02,
         retry: float = 1.0,
         backlog: int = 100_000,
         keep_for: Duration = 400 * DAY,
@@ -51,7 +51,7 @@ class Ledger:
             path, on_trouble=on_trouble, timer=timer, linger=linger, retry=retry, backlog=backlog
         )
         self.record: Callable[[Record], None] = self._writer.record
-        """Take up a record; never blocks. LedgerError after close."""
+        """Take up a record; it replaces an earlier one of the same run. Never blocks; LedgerError once closed."""
 
     async def durable(self) -> bool:
         """Wait until all recorded so far is on the disk; False, at once, while the ledger is degraded."""

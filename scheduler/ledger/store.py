@@ -19,7 +19,7 @@ from scheduler.core.messages import Instant, Record, Status
 from scheduler.errors import LedgerError
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
-SETTLE_AFTER: Final = 50_000  # rows: what a start looks through at most, about 20 ms
+SETTLE_AFTER: Final = 200_000  # rows: what a start looks through at most, some 50 ms
 SLICE: Final = 500  # rows deleted per transaction, about a millisecond
 STRIDE: Final = 20_000  # rows walked per step
 LONGEST_ERROR: Final = 8_000  # characters of an error that are kept

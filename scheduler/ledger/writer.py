@@ -180,20 +180,16 @@ class Writer:
             self._resolve(durable=True)
 
     def _gather(self) -> None:
-        """Move what has come in to the backlog, where the records of a run become one."""
-        backlog, take = self._backlog, self._incoming.popleft
-        for record in [take() for _ in range(len(self._incoming))]:
-            key = record[:3]
-            earlier = backlog.get(key)
-            if earlier is None:
-                if len(backlog) >= self._bound:
-                    self._overflowed += 1
-                    continue
-            elif record.started is None or not record.calendar:  # as the statement does with a row
-                record = record._replace(  # noqa: PLW2901
-                    started=record.started or earlier.started, calendar=record.calendar or earlier.calendar
-                )
-            backlog[key] = record
+        """Move what has come in to the backlog, where the records of a run become one, the newest."""
+        take = self._incoming.popleft
+        fresh = {record[:3]: record for record in [take() for _ in range(len(self._incoming))]}
+        if len(self._backlog) + len(fresh) > self._bound:
+            room = max(0, self._bound - len(self._backlog))
+            new = [key for key in fresh if key not in self._backlog]
+            self._overflowed += len(new[room:])
+            for key in new[room:]:
+                del fresh[key]
+        self._backlog.update(fresh)
 
     def _commit(self) -> int:
         written = 0

@@ -125,7 +125,7 @@ def _catchup(trigger: Trigger) -> Duration:
     """Law 4: one interval. Of a pace map the longest, so that none of its intervals is cut short."""
     if isinstance(trigger, Every):
         return max((interval for interval in trigger.pace.values() if interval is not None), default=0)
-    return _APPOINTMENT if isinstance(trigger, At | Cron) else 0
+    return _APPOINTMENT  # for what no clock makes due: how long it may wait for a slot
 
 
 def _overlap(trigger: Trigger) -> Overlap:

@@ -6,6 +6,7 @@ The clocks change
   Australia/Lord_Howe  2026-10-04 02:00+10:30 -> 02:30+11:00    2026-04-05 02:00+11:00 -> 01:30+10:30
   America/Nuuk         2026-03-28 23:00-02:00 -> 00:00-01:00    2026-10-25 00:00-01:00 -> 23:00-02:00
   America/Santiago     2026-09-06 00:00-04:00 -> 01:00-03:00    2026-04-05 00:00-03:00 -> 23:00-04:00
+  America/St_Johns     2010-11-07 00:01-02:30 -> 23:01-03:30 of the 6th
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ CHANGES = [
     ("Australia/Lord_Howe", "2026-10-04"), ("Australia/Lord_Howe", "2026-04-05"),
     ("America/Nuuk", "2026-03-28"), ("America/Nuuk", "2026-03-29"), ("America/Nuuk", "2026-10-24"),
     ("America/Santiago", "2026-09-06"), ("America/Santiago", "2026-04-04"),
+    ("America/St_Johns", "2010-11-06"), ("America/St_Johns", "2010-11-07"),
     ("Asia/Kolkata", "2026-11-23"),
 ]  # fmt: skip
 KOLKATA = ZoneInfo("Asia/Kolkata")
@@ -112,6 +114,16 @@ def test_ticks_are_those_of_cronsim_asked_minute_by_minute(
     minutes = range(market.first, market.last, 60 * 10**9)
     fires = [t for t in minutes if cronsim_fires_at(expression, t, zone)]
     assert_agrees(Cron(expression, zone), market, fires, data)
+
+
+def test_an_hour_that_comes_twice_across_midnight_is_counted_from_anywhere_in_it() -> None:
+    zone = "America/St_Johns"
+    market = table(zone, [("2010-11-06", [("open", "10:00", "12:00")])], last="2010-11-07")
+    cron = Cron("*/20 * * * *", ZoneInfo(zone))
+    for number, tick in enumerate(enumerate_ticks(cron, market), start=1):
+        assert cron.count_between(market.first, tick + 1, market) == number
+        assert cron.last_before(tick + 1, market) == tick
+    assert number == 49 * 3
 
 
 @settings(max_examples=15, deadline=None)

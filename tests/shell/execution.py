@@ -8,7 +8,7 @@ import inspect
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -34,6 +34,7 @@ from scheduler.core.messages import (
     TaskSpec,
     Work,
 )
+from scheduler.core.triggers import Every
 from scheduler.executors import Executors, Facts
 from scheduler.runs import BackgroundTaskManager, Runner
 from tests.helpers import instant
@@ -58,15 +59,16 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
         parameters=[*signature.parameters.values(), loop_parameter]
     )
     loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    return pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
+    both: Callable[..., None] = pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
+    return both
 
 
 def task(work: Work, **fields: Any) -> TaskSpec:
-    """A task that only the executors look at: its trigger is of no concern here."""
+    """A task with this work; its trigger is of no concern here."""
     values: dict[str, Any] = {"timeout": None, "stop_grace": SECOND, **fields}
-    return TaskSpec(
-        "eod-report", Priority.IMPORTANT, "NSE", None, work, RestartPolicy("never"), catchup=0, **values
-    )  # type: ignore[arg-type]
+    trigger = Every({"*": 300 * SECOND})
+    never = RestartPolicy("never")
+    return TaskSpec("eod-report", Priority.IMPORTANT, "NSE", trigger, work, never, catchup=0, **values)
 
 
 def target(name: str, **fields: Any) -> Work:
@@ -122,9 +124,7 @@ class Desk:
         durable = options.pop("durable", None)
         clock = SystemClock()
         self.executors = Executors(
-            context=lambda job: Context(
-                job, cache=self.cache, clock=clock, next_tick=lambda spec, t: self.next_tick(spec, t)
-            ),
+            context=lambda job: Context(job, cache=self.cache, clock=clock, next_tick=self.next_tick),
             log=lambda _run: self.log,
             on_failure=lambda _run, error, details: self.failures.append((error, details)),
             cache=self.cache,
@@ -133,7 +133,7 @@ class Desk:
         )
         self.runner = Runner(self.manager, self.executors, self.events.append, durable=durable)
 
-    async def __aenter__(self) -> Desk:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,7 +147,9 @@ class Desk:
         self.runner.start(StartRun(run, spec, durable), FACTS)
         return run
 
-    def stop(self, run: Run, status: Status = Status.CANCELLED, reason: str = "operator", grace: int = SOON) -> None:
+    def stop(
+        self, run: Run, status: Status = Status.CANCELLED, reason: str = "operator", grace: int = SOON
+    ) -> None:
         self.runner.stop(StopRun(run, status, reason, grace))
 
     async def end_of(self, run: Run) -> RunEnded:
@@ -171,5 +173,5 @@ class Desk:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes, too
             await asyncio.sleep(0.005)
