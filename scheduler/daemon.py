@@ -35,12 +35,12 @@ from scheduler.core.messages import (
     Instant,
     Level,
     LoopLag,
+    Record,
     Run,
     StartRun,
     StopRequested,
     TaskSpec,
     Wake,
-    Write,
 )
 from scheduler.core.triggers import session_of
 from scheduler.errors import ConfigurationError, SchedulerError
@@ -181,8 +181,8 @@ class Daemon:
     def handle(self, event: Event) -> None:
         """Tell the engine, do what it says, and wake when it wants."""
         for action in self.engine.handle(event, self._clock.now()):
-            if isinstance(action, Write):
-                self._ledger.record(action.record)
+            if isinstance(action, Record):
+                self._ledger.record(action)
             elif isinstance(action, StartRun):
                 self._runner.start(action, self._facts(action.run, action.spec))
             elif isinstance(action, Announce):

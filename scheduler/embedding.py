@@ -157,10 +157,11 @@ class Scheduler:
         problems = list(built.problems)
         if problems:
             raise ConfigurationError(problems)
+        others = frozenset(self._options)
         specs = tuple(
             task_from_options(
                 name, options, markets=built.tables, default_market=self._market, timezone=self._zone,
-                target=name, others=self._options.keys(),
+                target=name, others=others,
             )
             for name, options in self._options.items()
         )  # fmt: skip

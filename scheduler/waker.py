@@ -46,14 +46,14 @@ class Waker:
 
     def aim(self, when: Instant | None) -> None:
         """Wake at ``when``, or at the next look at the clock if that is sooner."""
+        if self._handle is not None:
+            if when is None or self._target <= when:
+                return  # it wakes early enough, and aims anew then
+            self._handle.cancel()
         now = self._clock.now()
         target = now + CHECK_EVERY
         if when is not None and when < target:
             target = when
-        if self._handle is not None:
-            if self._target <= target:
-                return  # it wakes early enough, and aims anew then
-            self._handle.cancel()
         self._target = target
         self._arm(self._clock.real_seconds(target - now) if target > now else 0.0)
 

@@ -9,6 +9,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from scheduler.calendars.layout import laid_over
 from scheduler.core.anchors import Anchor
 from scheduler.core.market import OPEN
 from scheduler.core.marketspec import (
@@ -109,10 +110,10 @@ class Market:
                     phases, depth = row, level_depth
             elif OPEN not in phases and row is not None and OPEN in row:
                 phases = {OPEN: row[OPEN], **phases}
-        merged = dict(phases or {})
+        merged = phases or {}
         for overlay in reversed(overlays):
-            merged.update(overlay)
-        return Template(merged.pop(OPEN, None), merged, depth)
+            merged = laid_over(merged, overlay)
+        return Template(merged.get(OPEN), {name: merged[name] for name in merged if name != OPEN}, depth)
 
 
 class Book:
@@ -121,6 +122,7 @@ class Book:
     def __init__(self, file: MarketsFile) -> None:
         self.file = file
         self._found: dict[str, Market] = {}
+        self._faults: dict[str, str] = {}
 
     def market(self, name: str) -> Market:
         """The market of that name; one that is not defined is a calendar of exchange-calendars."""
@@ -137,6 +139,11 @@ class Book:
 
     def fault(self, name: str) -> str:
         """Why the definition of a market leads nowhere, "" if it does not."""
+        if name not in self._faults:
+            self._faults[name] = self._look_for_fault(name)
+        return self._faults[name]
+
+    def _look_for_fault(self, name: str) -> str:
         nearer = {name}
         frontier = {name}
         for _ in range(_LONGEST_CHAIN):
@@ -165,6 +172,8 @@ class Book:
 
     def calendars(self, name: str) -> frozenset[str]:
         """The calendars of exchange-calendars that a market needs."""
+        if self.fault(name):
+            return frozenset()
         found = (self.market(other).calendar for other in self.needed(name) if not self._parent(other))
         return frozenset(code for code in found if code)
 

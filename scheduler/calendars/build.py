@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, tzinfo
+from datetime import date, timedelta, tzinfo
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from scheduler.core.marketspec import Interval, MarketsFile
 from scheduler.errors import CalendarError, Mark, Problem
 
 _FIRST: Final = date(1970, 1, 1)
+_TRIED: Final = 15  # days; no exchange rests longer
 _LAST: Final = date(2199, 12, 31)
 
 
@@ -82,6 +83,8 @@ class Calendars:
                 unavailable[name] = reason
             else:
                 tables[name] = build_table(maker.planner(name), *window, maker.version(name))
+        for name in defined - unavailable.keys() - tables.keys():
+            maker.try_out(name, window[0])
         if markets.default in unavailable and markets.default_mark:
             problems.append(Problem(markets.default_mark, unavailable[markets.default]))
         warnings = [*raw.warnings, *maker.warnings(tables)]
@@ -104,10 +107,11 @@ class _Maker:
     def why_not(self, name: str) -> str:
         """Why a market cannot be built, "" if it can."""
         book = self._book
+        if book.fault(name):
+            return book.fault(name)
         for other in sorted(book.needed(name)):
-            fault = book.fault(other)
-            if fault:
-                return fault
+            if book.fault(other):
+                return book.fault(other)
             market = book.market(other)
             code = market.calendar
             if code is None or self._calendar(market) is not None or _has_hours(market):
@@ -144,6 +148,12 @@ class _Maker:
                 complain=self._complain,
             )
         return planner
+
+    def try_out(self, name: str, first: date) -> None:
+        """Plan some days of a market that nobody uses yet, for what may be wrong with it."""
+        if not self.why_not(name):
+            for number in range(_TRIED):
+                self.planner(name).plan(first + timedelta(days=number))
 
     def version(self, name: str) -> str:
         """A short hash of everything that a market's table is made from, its window apart."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from scheduler.calendars.book import Book, Market
-from scheduler.calendars.layout import Complain, Span, lay_out, moving, open_segments
+from scheduler.calendars.layout import Complain, Span, laid_over, lay_out, moving, open_segments
 from scheduler.core.market import BREAK, OPEN
 from scheduler.core.marketspec import Change, Interval, MarketDef, Phases
 from scheduler.core.messages import Duration, Instant
@@ -100,13 +100,13 @@ def _change(market: Market, change: Change) -> Iterator[Problem]:
     own = [interval for intervals in change.phases.values() for interval in intervals]
     template = market.template(change.first)
     segments: tuple[Span, ...] = open_segments(template.open or (), _nominal)
-    phases = {**template.phases, **change.phases}
+    phases = laid_over(template.phases, change.phases)
     found: list[Problem] = []
     if isinstance(change.open, tuple):
         if template.open is None and not all(map(_absolute, change.open)):
             return  # the usual hours are the calendar's, and it is not asked here
         segments = open_segments(change.open, _nominal, segments, complain=_collect(found))
-        phases = {**moving(template.phases), **change.phases}
+        phases = laid_over(moving(template.phases), change.phases)
     if segments:
         lay_out(segments, phases, _nominal, complain=_collect(found, only=own))
     yield from found

@@ -19,7 +19,7 @@ from scheduler.calendars.bases import (
     WeekdayBase,
 )
 from scheduler.calendars.book import Announced, Market, Template
-from scheduler.calendars.layout import Complain, Span, WallClock, lay_out, moving, open_segments
+from scheduler.calendars.layout import Complain, Span, WallClock, laid_over, lay_out, moving, open_segments
 from scheduler.calendars.raw import RawCalendar
 from scheduler.core.marketspec import ASSUMED, Interval, Phases
 from scheduler.core.messages import DAY, SECOND, Duration, Instant
@@ -112,7 +112,7 @@ class Planner:
             return replace(new, trades=False)
         phases = self._inherited(change.phases, depth, template)
         if change.open is None:  # a name or phases make a day that is assumed no more certain
-            return replace(new, phases={**state.phases, **phases}, assumed=new.assumed or state.assumed)
+            return replace(new, phases=laid_over(state.phases, phases), assumed=new.assumed or state.assumed)
         own = change.open if isinstance(change.open, tuple) else ()
         return replace(new, trades=True, segments=(), special=False, open=own, phases=phases)
 
@@ -136,7 +136,8 @@ class Planner:
             outside = frozenset(one.phase for one in usual if not one.trading)
             phases = moving(phases)
         complain = None if special else self._complain
-        occurrences = lay_out(segments, {**phases, **state.phases}, clock, outside=outside, complain=complain)
+        phases = laid_over(phases, state.phases)
+        occurrences = lay_out(segments, phases, clock, outside=outside, complain=complain)
         return Trading(tuple(occurrences), segments[0].start, segments[-1].end, special)
 
     def _segments(self, day: date, state: _State) -> tuple[Span, ...]:

@@ -38,6 +38,7 @@ class Occurrence(NamedTuple):
 
 class _Placed(NamedTuple):
     span: Span
+    rank: int  # in the order in which they are written
     name: str
     interval: Interval
     segment: Span | None  # the open segment that it is carved out of
@@ -74,6 +75,11 @@ def open_segments(
     return tuple(segments)
 
 
+def laid_over(below: Phases, above: Phases) -> Phases:
+    """Both, the latter wins and comes last: where two phases collide, the last is the one to blame."""
+    return {**{name: found for name, found in below.items() if name not in above}, **above}
+
+
 def moving(phases: Phases) -> Phases:
     """The phases that keep their place relative to the open and close when these move."""
     return {name: found for name, found in phases.items() if not any(one.by_wall_clock for one in found)}
@@ -101,8 +107,9 @@ def lay_out(
                 continue
             if complain and span.start == span.end:
                 complain(interval, f"{name} ({interval.text}) is empty: it does not end after its start")
-            placed.append(_place(_Placed(span, name, interval, None), segments, name in outside, complain))
-    apart = _apart(sorted(placed, key=lambda one: one.span), complain)
+            one = _Placed(span, len(placed), name, interval, None)
+            placed.append(_place(one, segments, name in outside, complain))
+    apart = _apart(sorted(placed), complain)
     found = []
     for one in apart:
         holder = one.segment or one.span
@@ -142,7 +149,8 @@ def _apart(placed: Sequence[_Placed], complain: Complain | None) -> list[_Placed
         start = one.span.start
         if apart and start < apart[-1].span.end:
             if complain:
-                complain(one.interval, f"{one.text} overlaps {apart[-1].text}")
+                first, last = sorted((one, apart[-1]), key=lambda placed: placed.rank)
+                complain(last.interval, f"{last.text} overlaps {first.text}")
             start = apart[-1].span.end
         if start < one.span.end:
             apart.append(one._replace(span=Span(start, one.span.end)))

@@ -35,13 +35,11 @@ from scheduler.core.messages import (
     RunEnded,
     RunNow,
     RunReturned,
-    RunStarted,
     Status,
     StopRequested,
     TaskHistory,
     TaskSpec,
     Wake,
-    Write,
 )
 from scheduler.core.supervision import Health
 from scheduler.core.tasks import DURATIONS, Kind, TaskState
@@ -76,7 +74,6 @@ class Engine:
         self._listeners: dict[str, list[TaskState]] = {}
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             Wake: lambda _: None,  # every event first does what is due
-            RunStarted: lambda _: None,
             RunEnded: self._run_ended,
             RunReturned: self._run_returned,
             Configure: self._configure,
@@ -332,7 +329,7 @@ class Engine:
     def _redefine(self, state: TaskState, spec: TaskSpec, table: MarketTable, rank: int, refused: str) -> None:
         state.rank = rank
         for timer in state.timers.values():
-            timer.rank = rank
+            timer.rank_as(rank)
         changed = spec != state.spec or state.removed or refused != state.refused
         state.removed = False
         self._refuse(state, refused)
@@ -390,7 +387,7 @@ class Engine:
                 state.attempts = (history.latest.due, history.latest.attempt)
             for record in history.interrupted:
                 life.out.append(
-                    Write(record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now))
+                    record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now)
                 )
                 life.announce(
                     events.RUN_FAILED, "error", task=state.name, due=record.due, attempt=record.attempt,

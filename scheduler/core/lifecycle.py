@@ -31,7 +31,6 @@ from scheduler.core.messages import (
     StartRun,
     Status,
     StopRun,
-    Write,
 )
 from scheduler.core.supervision import SETTLED_AFTER, Verdict, backoff
 from scheduler.core.tasks import Kind, TaskState
@@ -58,8 +57,8 @@ class Lifecycle:
         self._admission = admission
         self._jitter = jitter
         self._verbose = verbose  # announce what went well, too
-        self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot
-        self._order = 0
+        self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot: a heap
+        self._waited = 0  # how many ever did: their order among equals
 
     def announce(self, event: str, level: Level, **fields: Any) -> None:  # noqa: ANN401 - log fields
         action = Announce(event, level, fields)
@@ -139,8 +138,8 @@ class Lifecycle:
             self._start(state, run)
         else:
             self._queue(state, run, Reason.NO_SLOT)
-            self._order += 1
-            heappush(self._waiting, (state.rank, run.due, self._order, state, run))
+            self._waited += 1
+            heappush(self._waiting, (state.rank, run.due, self._waited, state, run))
 
     def _start(self, state: TaskState, run: Run) -> None:
         spec = state.spec
@@ -151,10 +150,8 @@ class Lifecycle:
         self._admission.take(spec.priority)
         out = self.out
         out.append(
-            Write(
-                Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
-                       run.cause, state.table.version)
-            )
+            Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
+                   run.cause, state.table.version)
         )  # fmt: skip
         is_pace = type(state.trigger) is Every or run.cause is Cause.AFTER
         out.append(StartRun(run, spec, not is_pace))
@@ -194,10 +191,8 @@ class Lifecycle:
             self._clear(state, Kind.SETTLED)
         self._clear(state, Kind.STOP)
         self.out.append(
-            Write(
-                Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
-                       event.error, 1, None, run.cause, state.table.version)
-            )
+            Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
+                   event.error, 1, None, run.cause, state.table.version)
         )  # fmt: skip
         again = False
         if status is Status.COMPLETED:
@@ -337,7 +332,7 @@ class Lifecycle:
             if run.cause is not Cause.EVENT:  # or two `on` tasks could skip each other for ever
                 self.happened.append(skipped)
         state.fold = fold
-        self.out.append(Write(fold))
+        self.out.append(fold)
         self._settle(state, run, Status.SKIPPED)
 
     def why_missed(self, first: Instant, last: Instant) -> Reason:
@@ -354,7 +349,7 @@ class Lifecycle:
         state.fold = None
         record = Record(state.name, due, 0, Status.MISSED, reason, count=count,
                         last_due=due if last_due is None else last_due, calendar=state.table.version)  # fmt: skip
-        self.out.append(Write(record))
+        self.out.append(record)
         self.announce(events.RUN_MISSED, "warning", task=state.name, due=due, reason=reason, count=count)
         for dependent in state.dependents:
             self.miss(dependent, due, reason, last_due=last_due, count=count)
@@ -378,11 +373,7 @@ class Lifecycle:
             if waiter.queued is run:
                 waiter.queued = None
                 self._clear(waiter, Kind.DEADLINE)
-                if run.attempt > 1:
-                    waiter.retry_run = run
-                    self.retry(waiter)
-                else:
-                    self.admit(waiter, run)
+                self._start(waiter, run)
 
     def _clear(self, state: TaskState, kind: int) -> None:
         timer = state.timers.get(kind)

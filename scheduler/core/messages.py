@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -192,15 +193,20 @@ class Run(NamedTuple):
 
 def run_id(task: str, due: Instant, attempt: int) -> str:
     """``eod-report-20261123T101500Z`` with ``.000000001`` for a fraction and ``~2`` for an attempt."""
-    days, rest = divmod(due, DAY)
-    seconds, fraction = divmod(rest, SECOND)
-    year, month, day = _civil(days)
-    hours, seconds = divmod(seconds, 3600)
-    minutes, seconds = divmod(seconds, 60)
-    text = f"{task}-{year:04}{month:02}{day:02}T{hours:02}{minutes:02}{seconds:02}"
+    seconds, fraction = divmod(due, SECOND)
+    text = f"{task}-{_second(seconds)}"
     if fraction:
         text += f".{fraction:09}"
     return f"{text}Z" if attempt == 1 else f"{text}Z~{attempt}"
+
+
+@lru_cache(maxsize=64)  # many runs are due in the same second
+def _second(seconds: int) -> str:
+    days, seconds = divmod(seconds, 86_400)
+    year, month, day = _civil(days)
+    hours, seconds = divmod(seconds, 3600)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{year:04}{month:02}{day:02}T{hours:02}{minutes:02}{seconds:02}"
 
 
 def _civil(days: int) -> tuple[int, int, int]:
@@ -219,7 +225,7 @@ def _civil(days: int) -> tuple[int, int, int]:
 
 
 class Record(NamedTuple):
-    """A line of the ledger: an insert or an update of the row ``(task, due, attempt)``.
+    """A line for the ledger: an insert or an update of the row ``(task, due, attempt)``. An action.
 
     ``count`` > 1 is a stretch of missed or skipped runs, ``due`` its first and ``last_due`` its last.
     """
@@ -243,12 +249,6 @@ class Record(NamedTuple):
 
 class Wake(NamedTuple):
     """The instant that ``wake_at`` asked for has come (or something else woke the daemon)."""
-
-
-class RunStarted(NamedTuple):
-    """The work of a run really began (after its record was durable, where that is asked)."""
-
-    run: Run
 
 
 class RunEnded(NamedTuple):
@@ -339,7 +339,6 @@ class RestartRequested(NamedTuple):
 
 Event: TypeAlias = (
     Wake
-    | RunStarted
     | RunEnded
     | RunReturned
     | Configure
@@ -378,12 +377,6 @@ class StopRun(NamedTuple):
     grace: Duration
 
 
-class Write(NamedTuple):
-    """Put this into the ledger."""
-
-    record: Record
-
-
 class Announce(NamedTuple):
     """Something an operator may want to know: a log event with its fields."""
 
@@ -392,4 +385,4 @@ class Announce(NamedTuple):
     fields: Mapping[str, Any]
 
 
-Action: TypeAlias = StartRun | StopRun | Write | Announce
+Action: TypeAlias = StartRun | StopRun | Record | Announce

@@ -51,7 +51,7 @@ class Ledger:
             path, on_trouble=on_trouble, timer=timer, linger=linger, retry=retry, backlog=backlog
         )
         self.record: Callable[[Record], None] = self._writer.record
-        """Take up a record; it replaces an earlier one of the same run. Never blocks; LedgerError once closed."""
+        """Take up a record, in place of an earlier one of its run. Never blocks; LedgerError once closed."""
 
     async def durable(self) -> bool:
         """Wait until all recorded so far is on the disk; False, at once, while the ledger is degraded."""

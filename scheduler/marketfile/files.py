@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,7 @@ def parse_markets(text: str, filename: str = MARKETS_FILE, amendments: str = "")
     return _combine(layers)
 
 
+@cache
 def read_overlay() -> Layer:
     """What the package knows of the Indian markets; problems only if the package is broken."""
     text = resources.files("scheduler.calendars").joinpath("india.yaml").read_text(encoding="utf-8")

@@ -14,7 +14,6 @@ from scheduler.core.messages import (
     Run,
     RunEnded,
     RunReturned,
-    RunStarted,
     StartRun,
     Status,
     StopRun,
@@ -83,7 +82,7 @@ class Runner:
         *,
         durable: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """``on_event`` is called on the loop with RunStarted, RunEnded and RunReturned. ``durable`` is
+        """``on_event`` is called on the loop with RunEnded and RunReturned. ``durable`` is
         awaited before a durable run begins (``Ledger.durable``); it must bear cancellation.
         """
         self.manager = manager
@@ -176,7 +175,6 @@ class Runner:
         execution.started = self.manager.registry.now()
         if execution.spec.timeout is not None:
             self._deadlines.add(execution, execution.spec.timeout, asyncio.get_running_loop())
-        self._on_event(RunStarted(execution.run))
 
     def _conclude(self, execution: _Execution, outcome: Outcome | None, error: str) -> None:
         """The outcome stands unless someone ended the run; an executor may add what it had to do."""

@@ -53,7 +53,7 @@ def task_from_options(
     default_market: str,
     timezone: ZoneInfo | None = None,
     target: str | None = None,
-    others: Collection[str] = (),
+    others: frozenset[str] = frozenset(),
 ) -> TaskSpec:
     """One task from keyword options, by the same rules as a file; ConfigurationError without places.
 
@@ -69,7 +69,7 @@ def task_from_options(
         ) from None
     zone = timezone or ZoneInfo(DEFAULT_TIMEZONE)
     compiler = Compiler(markets, default_market, zone, DEFAULT_BUNDLES, unknown_market(markets))
-    specs = compiler.compile((Entry(name, model, None, target),), frozenset({name, *others}), ())
+    specs = compiler.compile((Entry(name, model, None, target),), others if name in others else others | {name}, ())
     if compiler.problems:
         raise ConfigurationError(compiler.problems)
     return specs[0]

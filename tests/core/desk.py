@@ -30,7 +30,6 @@ from scheduler.core.messages import (
     TaskSpec,
     Wake,
     Work,
-    Write,
 )
 from scheduler.core.triggers import Trigger
 from tests.helpers import instant, iso
@@ -107,9 +106,8 @@ class Desk:
 
     def tell(self, event: Event) -> None:
         for action in self.engine.handle(event, self.now):
-            if isinstance(action, Write):
-                record = action.record
-                self.rows[record.task, record.due, record.attempt] = record
+            if isinstance(action, Record):
+                self.rows[action.task, action.due, action.attempt] = action
             elif isinstance(action, Announce):
                 self.said.append(action)
             elif isinstance(action, StartRun):

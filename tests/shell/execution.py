@@ -27,7 +27,6 @@ from scheduler.core.messages import (
     Run,
     RunEnded,
     RunReturned,
-    RunStarted,
     StartRun,
     Status,
     StopRun,
@@ -157,7 +156,7 @@ class Desk:
         assert isinstance(ended, RunEnded)
         return ended
 
-    async def heard(self, kind: type[RunEnded | RunStarted | RunReturned], run: Run) -> Event:
+    async def heard(self, kind: type[RunEnded | RunReturned], run: Run) -> Event:
         """The event of this kind about the run; waits for it at most ten seconds."""
         async with asyncio.timeout(10):
             while True:
@@ -165,6 +164,11 @@ class Desk:
                     if isinstance(event, kind) and event.run == run:
                         return event
                 await asyncio.sleep(0.005)
+
+    def begun(self, run: Run) -> bool:
+        """Whether the run's work has started."""
+        entry = self.manager.registry.get_run(run.run_id)
+        return entry is not None and entry.started is not None
 
     async def run(self, spec: TaskSpec, run: Run | None = None) -> RunEnded:
         return await self.end_of(self.start(spec, run))

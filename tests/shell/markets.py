@@ -1,4 +1,4 @@
-"""What the tests of market files and calendars share: real answers of one child process, and readable tables."""
+"""What the tests of market files and calendars share: one child's real answers, and readable tables."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ def answered() -> str:
     return run_child(json.dumps({"calendars": CODES, "first": "2018-01-01", "last": "2028-12-31"}))
 
 
+@cache
+def _answer() -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(answered())
+    return answer
+
+
 def by_heart(request: str) -> str:
     """A runner that repeats the real child's answer without starting it again."""
-    answer = json.loads(answered())
+    answer = dict(_answer())
     unknown = {"error": "exchange-calendars does not know it"}
     wanted = json.loads(request)["calendars"]
     answer["calendars"] = {name: answer["calendars"].get(name, unknown) for name in wanted}
@@ -63,7 +69,9 @@ def shown(table: MarketTable, day: str) -> str:
     row = row_of(table, day)
     if not row["open"]:
         return f"closed: {row['reason']}"
-    return ", ".join(f"{one['phase']} {clock(one, 'start', day)}-{clock(one, 'end', day)}" for one in row["phases"])
+    return ", ".join(
+        f"{one['phase']} {clock(one, 'start', day)}-{clock(one, 'end', day)}" for one in row["phases"]
+    )
 
 
 def clock(phase: Mapping[str, str], edge: str, day: str) -> str:

@@ -14,7 +14,6 @@ from scheduler.core.messages import (
     Run,
     RunEnded,
     RunReturned,
-    RunStarted,
     StartRun,
     Status,
     Work,
@@ -259,8 +258,7 @@ async def test_every_run_is_started_once_and_ended_once() -> None:
         spec = task(target("nothing"), timeout=SECOND)
         runs = [desk.start(spec, Run("eod-report", DUE + number)) for number in range(200)]
         await until(lambda: desk.manager.get_active_task_count() == 0)
-        for kind in (RunStarted, RunEnded):
-            assert [event.run for event in desk.events if isinstance(event, kind)] == runs
+        assert [event.run for event in desk.events if isinstance(event, RunEnded)] == runs
 
 
 @pytest.mark.parametrize("work", [target("forever"), shell("sleep 60"), target("cooperative")])
@@ -268,7 +266,7 @@ async def test_every_run_is_started_once_and_ended_once() -> None:
 async def test_a_stop_decides_what_the_outcome_is_called(work: Work) -> None:
     async with Desk() as desk:
         run = desk.start(task(work, timeout=60 * SECOND))
-        await desk.heard(RunStarted, run)
+        await until(lambda: desk.begun(run))
         desk.stop(run, Status.COMPLETED, "phase-ended", SECOND)
         desk.stop(run, Status.CANCELLED, "operator", SECOND)
         ended = await desk.end_of(run)
@@ -325,7 +323,7 @@ async def test_a_failure_while_being_stopped_keeps_the_stops_name_and_its_own_er
     async with Desk() as desk:
         desk.executors.register("clumsy", clumsy)
         run = desk.start(task(Work(target="clumsy")))
-        await desk.heard(RunStarted, run)
+        await until(lambda: desk.begun(run))
         desk.stop(run)
         ended = await desk.end_of(run)
         assert (ended.status, ended.reason) == (Status.CANCELLED, "operator")
@@ -339,7 +337,7 @@ async def test_a_durable_run_begins_only_once_its_record_is_on_the_disk() -> Non
         run = desk.start(task(target("nothing")), durable=True)
         other = await desk.run(task(target("nothing")), Run("eod-report", DUE + 1))
         assert other.status is Status.COMPLETED
-        assert RunStarted(run) not in desk.events
+        assert not desk.begun(run)
         written.set()
         assert (await desk.end_of(run)).status is Status.COMPLETED
 
@@ -419,7 +417,7 @@ async def test_shutdown_asks_waits_forces_and_names_what_is_left() -> None:
 async def test_cancelling_a_daemons_run_by_its_id_is_the_operators_doing() -> None:
     async with Desk() as desk:
         run = desk.start(task(target("forever")))
-        await desk.heard(RunStarted, run)
+        await until(lambda: desk.begun(run))
         assert desk.manager.cancel_task(run.run_id)
         ended = await desk.end_of(run)
         assert (ended.status, ended.reason) == (Status.CANCELLED, "operator")

@@ -1,0 +1,183 @@
+"""``scheduler run``: what it says when it starts, what it runs, and how it stops."""
+
+from __future__ import annotations
+
+import re
+import signal
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.end_to_end.daemon import Desk, alive, eventually
+
+TICKING = """
+tasks:
+  ticker: {command: [/bin/sh, -c, "echo tick >> @/ticks"], every: 1s}
+"""
+# A command whose grandchild would outlive it; both write down who they are.
+FAMILY = """
+tasks:
+  family:
+    command: [/bin/sh, -c, "echo $$ >> @/family.pid; sleep 600 & echo $! >> @/family.pid; wait"]
+    keep_running: true
+"""
+STUBBORN = """
+tasks:
+  stubborn:
+    command: [/bin/sh, -c, "trap '' TERM; echo $$ > @/stubborn.pid; while :; do sleep 1; done"]
+    keep_running: true
+    stop_grace: 10m
+"""
+FINISHING = """
+tasks:
+  finishing:
+    command: [/bin/sh, -c, "touch @/begun; while [ ! -e @/go ]; do sleep 0.1; done; echo done > @/end"]
+    every: 1s
+    overlap: skip
+    stop_grace: 60s
+"""
+
+
+def test_within_ten_seconds_it_says_what_it_loaded_the_phase_and_what_runs_next(desk: Desk) -> None:
+    desk.tasks(
+        """
+tasks:
+  first: {command: ["true"], every: 1m}
+  second: {command: ["true"], every: {open: 30s, closed: 30m}}
+  off: {command: ["true"], every: 1m, enabled: false}
+"""
+    )
+    daemon = desk.run()
+    loaded = daemon.wait_for("config.loaded")
+    assert (loaded["tasks"], loaded["disabled"], loaded["markets"]) == (2, 1, ["NSE"])
+    assert loaded["files"] == [str(desk.tasks_file)]
+
+    ready = daemon.wait_for("daemon.ready")
+    phase = re.fullmatch(r"([a-z-]+)(?: \((.+)\))? until (\S+)", ready["NSE"])
+    assert phase is not None, ready["NSE"]
+    name, reason, until = phase.groups()
+    if name == "closed":  # whatever the day of this test: it says why
+        assert reason
+    assert datetime.fromisoformat(until) > datetime.fromisoformat(ready["timestamp"])
+    assert {line.split(" at ")[0] for line in ready["next"]} == {"first", "second"}
+    for line in ready["next"]:
+        due = datetime.fromisoformat(line.split(" at ")[1])
+        assert due.utcoffset() == timedelta(hours=5, minutes=30)
+    assert daemon.stop() == 0
+    assert not daemon.messages
+
+
+def test_ten_seconds_are_enough_to_be_ready_from_nothing(desk: Desk) -> None:
+    (desk.state / "calendars").unlink()  # and without a calendar built before
+    desk.tasks(TICKING)
+    began = datetime.now().astimezone()
+    ready = desk.run().wait_for("daemon.ready")
+    assert datetime.fromisoformat(ready["timestamp"]) - began < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_tasks_run_and_a_signal_stops_it_with_exit_0(desk: Desk, number: signal.Signals) -> None:
+    desk.tasks(TICKING)
+    daemon = desk.run()
+    daemon.wait_for("run.completed", task="ticker")
+    daemon.wait_for("run.completed", task="ticker")
+    assert daemon.stop(number) == 0
+    assert daemon.seen("daemon.stopping")
+    assert daemon.log[-1]["event"] == "daemon.stopped"
+    assert not daemon.messages
+    completed = desk.history("ticker", "--status", "completed")
+    assert len(completed) == len(desk.lines("ticks")) >= 2
+    assert desk.history("ticker", "--status", "running") == []
+
+
+def test_a_stop_lets_a_running_task_finish_and_says_that_it_waited_for_it(desk: Desk) -> None:
+    desk.tasks(FINISHING)
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    eventually(desk.file("begun").exists, "the task began")
+    daemon.send(signal.SIGTERM)
+    stopping = daemon.wait_for("daemon.stopping")
+    [waiting] = stopping["waiting_for"]
+    assert waiting.startswith("finishing-")
+    desk.file("go").touch()
+    assert daemon.ended() == 0
+    [stopped] = daemon.seen("daemon.stopped")
+    assert (stopped["waited_for"], stopped["left_behind"]) == ([waiting], [])
+    assert desk.lines("end") == ["done"]
+    [row] = desk.history("finishing", "--status", "completed")
+    assert row["run_id"] == waiting
+
+
+def test_a_stop_leaves_no_process_behind_not_even_grandchildren(desk: Desk) -> None:
+    desk.tasks(FAMILY)
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    eventually(lambda: len(desk.lines("family.pid")) == 2, "both processes run")
+    pids = [int(line) for line in desk.lines("family.pid")]
+    assert all(map(alive, pids))
+    assert daemon.stop() == 0
+    eventually(lambda: not any(map(alive, pids)), "both processes have ended")
+    [row] = desk.history("family")
+    assert (row["status"], row["reason"]) == ("cancelled", "stopped")
+
+
+def test_a_command_that_ends_takes_what_it_started_with_it(desk: Desk) -> None:
+    desk.tasks(
+        """
+tasks:
+  forgetful: {command: [/bin/sh, -c, "sleep 600 & echo $! > @/child.pid"], every: 1s, overlap: skip}
+"""
+    )
+    daemon = desk.run()
+    daemon.wait_for("run.completed", task="forgetful")
+    daemon.stop()
+    [pid] = [int(line) for line in desk.lines("child.pid")]
+    assert not alive(pid)
+
+
+def test_a_second_signal_ends_it_at_once_while_a_task_ignores_the_first(desk: Desk) -> None:
+    desk.tasks(STUBBORN)
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    eventually(lambda: desk.lines("stubborn.pid"), "the task ignores SIGTERM by now")
+    daemon.send(signal.SIGINT)
+    daemon.wait_for("daemon.stopping")
+    daemon.send(signal.SIGINT)
+    assert daemon.ended() not in {0, 78}  # within the patience of this test, not of ten minutes
+    assert not daemon.seen("daemon.stopped")
+
+
+def test_a_second_signal_leaves_no_process_behind_either(desk: Desk) -> None:
+    desk.tasks(STUBBORN)
+    daemon = desk.run()
+    eventually(lambda: desk.lines("stubborn.pid"), "the task ignores SIGTERM by now")
+    daemon.send(signal.SIGTERM)
+    daemon.wait_for("daemon.stopping")
+    daemon.stop()
+    [pid] = [int(line) for line in desk.lines("stubborn.pid")]
+    assert not alive(pid)
+
+
+def test_a_signal_while_it_still_starts_stops_it_too(desk: Desk) -> None:
+    desk.tasks(TICKING)
+    daemon = desk.run()
+    daemon.wait_for("config.loaded")
+    assert daemon.stop() == 0
+    assert daemon.seen("daemon.stopped")
+
+
+def test_one_failing_task_does_not_stop_another(desk: Desk) -> None:
+    desk.tasks(
+        """
+tasks:
+  failing: {command: [/bin/sh, -c, "echo the reason >&2; exit 3"], every: 1s, priority: critical}
+  steady: {command: ["true"], every: 1s}
+"""
+    )
+    daemon = desk.run()
+    failed = daemon.wait_for("run.failed", task="failing")
+    assert failed["error"] == "exit status 3: the reason"
+    restarting = daemon.wait_for("task.restarting", task="failing")
+    assert restarting["attempt"] == 2
+    daemon.wait_for("run.completed", task="steady")
+    assert daemon.stop() == 0
