@@ -99,7 +99,7 @@ def lay_out(
     complained of and clipped: to the part outside if it is in ``outside``, else to the part inside.
     """
     edges = _Edges(segments, phases, clock)
-    placed = []
+    placed: list[_Placed] = []
     for name, intervals in phases.items():
         for interval in intervals:
             span = edges.span(interval)

@@ -24,7 +24,7 @@ Runner: TypeAlias = Callable[[str], str]
 
 TIMEOUT: Final = 60.0  # real seconds; a child needs one or two
 PACKAGES: Final = ("exchange-calendars", "pandas", "tzdata")
-_KEPT: Final = 8  # answers in the state directory
+_KEPT: Final = 8  # answers, in memory and in the state directory
 _ROOT: Final = Path(__file__).resolve().parents[2]  # what `scheduler` is imported from
 
 
@@ -91,6 +91,8 @@ class CalendarSource:
             answer = RawCalendars({}, frozenset(), {}, dict.fromkeys(wanted, str(error)))
         else:
             self._remembered[key] = answer
+            while len(self._remembered) > _KEPT:
+                del self._remembered[next(iter(self._remembered))]
         return self._with_older(answer, warnings)
 
     def _with_older(self, answer: RawCalendars, warnings: list[str]) -> Raw:

@@ -32,7 +32,8 @@ from tests.shell.markets import (
     shown,
 )
 
-FACTS_FILE = Path(__file__).parents[1] / "data" / "nse_sessions.csv"
+ROOT = Path(__file__).parents[2]
+FACTS_FILE = ROOT / "tests" / "data" / "nse_sessions.csv"
 FACTS = list(csv.DictReader(FACTS_FILE.read_text(encoding="utf-8").splitlines()))
 INDIAN = ("NSE", "NSE-CAS", "NSE-FO", "BSE", "CDS", "MCX")
 
@@ -535,6 +536,28 @@ def test_the_child_reads_many_calendars_at_once_and_each_in_the_window_that_it_k
     assert raw.calendars["NYSE"].code == "XNYS"
 
 
+LOSING_SATURDAYS = """
+import json, sys
+from types import SimpleNamespace
+from scheduler.calendars import child
+real = child.exchange_calendars.get_calendar
+def get_calendar(code, start, end):
+    found = real(code, start=start, end=end)
+    return SimpleNamespace(sessions=found.sessions[found.sessions.weekday < 5]) if code == "XBOM" else found
+child.exchange_calendars.get_calendar = get_calendar
+child.main()
+"""
+
+
+def test_the_child_notices_that_its_pandas_loses_sessions() -> None:
+    request = json.dumps({"calendars": ["BSE", "24/7"], "first": "2025-01-01", "last": "2025-12-31"})
+    command = [sys.executable, "-c", LOSING_SATURDAYS]
+    run = subprocess.run(command, input=request, capture_output=True, text=True, check=True, cwd=ROOT)
+    raw = parse_answer(run.stdout)
+    assert set(raw.calendars) == {"24/7"}
+    assert "XBOM has none on Saturday 2025-02-01" in raw.errors["BSE"]
+
+
 def test_the_daemons_side_imports_neither_pandas_nor_exchange_calendars() -> None:
     code = (
         "import scheduler.calendars, scheduler.marketfile, sys\n"
@@ -545,7 +568,7 @@ def test_the_daemons_side_imports_neither_pandas_nor_exchange_calendars() -> Non
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert run.stdout.strip() == "set()"
 
