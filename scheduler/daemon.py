@@ -118,7 +118,7 @@ class Daemon:
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
         self.manager = BackgroundTaskManager(self._clock.now, on_leak=self._leaked, on_failure=self._crashed)
         self._executors = Executors(
-            context=self._context, log=self._task_log, on_failure=self._task_failed, cache=self.cache,
+            facts=self._facts, context=self._context, log=self._task_log, on_failure=self._task_failed, cache=self.cache,
             python_path=self._python_path, hold=self._hold, simulate=self._simulate,
         )  # fmt: skip
         for name, call in self._callables.items():
@@ -184,7 +184,7 @@ class Daemon:
             if isinstance(action, Record):
                 self._ledger.record(action)
             elif isinstance(action, StartRun):
-                self._runner.start(action, self._facts(action.run, action.spec))
+                self._runner.start(action)
             elif isinstance(action, Announce):
                 self._announced(action)
             else:

@@ -336,7 +336,7 @@ class Engine:
         if not changed and table.version == state.table.version and table.last == state.table.last:
             return
         kept_running = state.keeps_running
-        state.spec, state.trigger, state.table = spec, spec.trigger, table
+        state.define(spec, table)
         if changed:
             self._life.give_up_retry(state)
             state.supervisor = type(state.supervisor)(spec.restart)

@@ -33,9 +33,8 @@ from scheduler.core.messages import (
     StopRun,
 )
 from scheduler.core.supervision import SETTLED_AFTER, Verdict, backoff
-from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.tasks import PROMPT, Kind, TaskState
 from scheduler.core.timetable import Timetable
-from scheduler.core.triggers import Every
 
 CANCEL_GRACE = 2 * SECOND  # at shutdown, between the cancellation of a run and its end by force
 
@@ -72,7 +71,7 @@ class Lifecycle:
         if self.stopping:
             self.miss(state, run.due, Reason.STOPPED)
             return
-        if run.cause in _CLOCK_DRIVEN and not state.may_start(run.due, self.now):
+        if self.now - run.due > PROMPT and run.cause in _CLOCK_DRIVEN and not state.may_start(run.due, self.now):
             self.miss(state, run.due, self.why_missed(run.due, run.due))
             return
         refusal = self._refusal(state, run)
@@ -100,8 +99,8 @@ class Lifecycle:
             return Reason.PARKED
         if state.spec.priority in self._admission.shedding and not state.keeps_running:
             return Reason.SHED
-        retry = state.timers.get(Kind.RETRY)
-        return Reason.BACKING_OFF if retry is not None and retry.when is not None else None
+        waits = state.retry_run is not None and state.timer(Kind.RETRY).when is not None
+        return Reason.BACKING_OFF if waits else None
 
     def _overlap(self, state: TaskState, run: Run) -> None:
         overlap = state.spec.overlap
@@ -153,8 +152,7 @@ class Lifecycle:
             Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
                    run.cause, state.table.version)
         )  # fmt: skip
-        is_pace = type(state.trigger) is Every or run.cause is Cause.AFTER
-        out.append(StartRun(run, spec, not is_pace))
+        out.append(StartRun(run, spec, not (state.is_pace or run.cause is Cause.AFTER)))
         if state.keeps_running:
             self._timetable.set(state.timer(Kind.SETTLED), self.now + SETTLED_AFTER)
         if run.attempt > 1:
@@ -189,7 +187,8 @@ class Lifecycle:
             self._admission.release(state.spec.priority)
         if state.keeps_running:
             self._clear(state, Kind.SETTLED)
-        self._clear(state, Kind.STOP)
+        if self.stopping:
+            self._clear(state, Kind.STOP)
         self.out.append(
             Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
                    event.error, 1, None, run.cause, state.table.version)
@@ -201,21 +200,22 @@ class Lifecycle:
             again = self._failed(state, run, event)
         else:
             again = self._cancelled(state, run, reason)
-        if not again:
+        if state.dependents and not again:
             self._settle(state, run, status)
-        self._next(state)
+        if state.queued is not None or self._waiting:
+            self._next(state)
 
     def _completed(self, state: TaskState, run: Run, reason: str) -> bool:
         """Whether the run is to be made again: a keep_running task that returned by itself."""
         if self._verbose:
             self.announce(events.RUN_COMPLETED, "debug", **_about(run), seconds=(self.now - state.started) / SECOND)
-        state.success = self.now
         if (
             state.keeps_running
             and reason != Reason.PHASE_ENDED
             and state.spec.restart.policy == "always"
             and state.span_at(self.now) is not None
         ):
+            state.success = self.now
             return self._supervise(state, run, "returned")
         self.proven_healthy(state)
         return False

@@ -8,7 +8,6 @@ for a minute. A table, so that it can be read, drawn and checked for completenes
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -94,36 +93,33 @@ class Supervisor:
         self.health = Health.HEALTHY
         self.consecutive = 0  # failures since health was last proven
         self.restarts = 0
-        self._recent: deque[Instant] = deque()  # failures within the burst window
+        self._recent: tuple[Instant, ...] = ()  # failures within the burst window
 
     def succeeded(self) -> Verdict:
         if self.consecutive == 0 and self.health is Health.HEALTHY:  # nearly always
             return Verdict.NOTHING
         self.consecutive = 0
-        self._recent.clear()
+        self._recent = ()
         return self._apply(Signal.SUCCEEDED)
 
     def failed(self, now: Instant) -> Verdict:
         self.consecutive += 1
         if self.policy.policy == "never":
             return self._apply(Signal.GAVE_UP)
-        recent = self._recent
-        recent.append(now)
-        while recent[0] <= now - self.policy.window:
-            recent.popleft()
+        recent = (*(at for at in self._recent if at > now - self.policy.window), now)
+        self._recent = recent[-self.policy.burst :]  # bounded
         if len(recent) < self.policy.burst:
             return self._apply(Signal.FAILED)
-        recent.popleft()  # the window holds burst - 1 at most: bounded
         return self._apply(Signal.BURST_PARK if self.policy.then == "park" else Signal.BURST_KEEP_TRYING)
 
     def resumed(self) -> Verdict:
         self.consecutive = 0
-        self._recent.clear()
+        self._recent = ()
         return self._apply(Signal.RESUMED)
 
     def clock_stepped(self, by: Duration) -> None:
         """Failures keep their distance to now when the wall clock steps."""
-        self._recent = deque(at + by for at in self._recent)
+        self._recent = tuple(at + by for at in self._recent)
 
     def _apply(self, signal: Signal) -> Verdict:
         self.health, verdict = TRANSITIONS[self.health, signal]

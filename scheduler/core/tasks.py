@@ -8,7 +8,7 @@ from scheduler.core.market import MarketTable, Piece
 from scheduler.core.messages import SECOND, Instant, Record, Run, TaskSpec
 from scheduler.core.supervision import Supervisor
 from scheduler.core.timetable import Timer
-from scheduler.core.triggers import At, Cron, KeepRunning, session_of
+from scheduler.core.triggers import At, Cron, Every, KeepRunning, session_of
 
 if TYPE_CHECKING:
     from scheduler.core.messages import Duration
@@ -32,16 +32,14 @@ class TaskState:
     """One task under the engine. Timers are made when first needed: most tasks use two."""
 
     __slots__ = (
-        "active", "attempts", "followers", "dependents", "finish", "fold", "last_due", "lingering",
-        "name", "paused", "queued", "rank", "refused", "removed", "retry_run", "since", "spec",
+        "active", "attempts", "followers", "dependents", "fold", "is_appointment", "is_pace",
+        "keeps_running", "last_due", "lingering", "name", "paused", "queued", "rank", "refused", "removed", "retry_run", "since", "spec",
         "stale", "started", "success", "supervisor", "table", "tick", "timers", "trigger",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
         self.name = spec.name
-        self.spec = spec
-        self.trigger = spec.trigger
-        self.table = table
+        self.define(spec, table)
         self.rank = rank
         self.since = since  # the engine answers for what is due from here on
         self.tick: Timer[object] = Timer(self, Kind.TICK, rank)
@@ -63,20 +61,20 @@ class TaskState:
         self.dependents: tuple[TaskState, ...] = ()  # whose `after` names this task
         self.followers: tuple[TaskState, ...] = ()  # whose `restart_with` names this task
 
+    def define(self, spec: TaskSpec, table: MarketTable) -> None:
+        """Go by this definition and calendar from now on."""
+        self.spec = spec
+        self.trigger = spec.trigger
+        self.table = table
+        self.keeps_running = isinstance(spec.trigger, KeepRunning)
+        self.is_pace = isinstance(spec.trigger, Every)
+        self.is_appointment = isinstance(spec.trigger, At | Cron)  # a run for one moment of the day
+
     def timer(self, kind: int) -> Timer[object]:
         timer = self.timers.get(kind)
         if timer is None:
             timer = self.timers[kind] = Timer(self, kind, self.rank)
         return timer
-
-    @property
-    def keeps_running(self) -> bool:
-        return type(self.trigger) is KeepRunning
-
-    @property
-    def is_appointment(self) -> bool:
-        """A run for one moment of the day: `at` and `cron`, unlike a pace."""
-        return type(self.trigger) in (At, Cron)
 
     def piece_at(self, t: Instant) -> Piece | None:
         """The market's piece at ``t``; None where the table has none."""

@@ -41,6 +41,7 @@ class Executors:
     def __init__(
         self,
         *,
+        facts: Callable[[Run, TaskSpec], Facts],
         context: Callable[[Job], Any],
         log: Callable[[Run], Log],
         on_failure: Callable[[Run, str, str], None],
@@ -49,13 +50,13 @@ class Executors:
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
         simulate: Callable[[TaskSpec], float] | None = None,
     ) -> None:
-        """``context`` makes what a callable sees as `ctx`; ``log`` a logger bound to a run, and is
+        """``facts`` asks the calendar about a run, when something wants to know. ``context`` makes what a callable sees as `ctx`; ``log`` a logger bound to a run, and is
         called only when something is logged. ``on_failure`` is given the run, its error text and the
         traceback ("" without one). ``cache`` is the SharedCache that process isolation reaches.
         ``hold`` is VirtualClock.hold. With ``simulate`` (seconds of loop time that a run of a task
         takes) nothing is imported or executed.
         """
-        self._services = Services(context, log, on_failure)
+        self._services = Services(facts, context, log, on_failure)
         self._python_path = tuple(python_path)
         self._inline = InlineExecutor()
         self._thread = ThreadExecutor(hold)
@@ -73,12 +74,12 @@ class Executors:
         """The executor of this task's runs; TargetError when its callable cannot be imported."""
         return self._plan(spec).executor
 
-    def prepare(self, run: Run, spec: TaskSpec, facts: Facts, owner: Owner) -> tuple[Executor, Job]:
+    def prepare(self, run: Run, spec: TaskSpec, owner: Owner) -> tuple[Executor, Job]:
         """``choose(spec)`` and what it is to execute; TargetError as there."""
         plan = self._plans.get(spec.name)
         if plan is None or plan.spec is not spec:
             plan = self._plan(spec)
-        return plan.executor, Job(run, spec, facts, owner, plan.target, self._services)
+        return plan.executor, Job(run, spec, owner, plan.target, self._services)
 
     def close(self) -> None:
         """Let idle threads end."""

@@ -63,6 +63,7 @@ class Owner(Protocol):
 class Services(NamedTuple):
     """What every job may need."""
 
+    facts: Callable[[Run, TaskSpec], Facts]
     context: Callable[[Job], Any]
     log: Callable[[Run], Log]
     on_failure: Callable[[Run, str, str], None]
@@ -74,16 +75,23 @@ class Job:
     stopping = False  # the run has been asked to end
     forced = False  # and its grace is over
     _cancelled: threading.Event | None = None
+    _facts: Facts | None = None
 
     def __init__(
-        self, run: Run, spec: TaskSpec, facts: Facts, owner: Owner, target: Target | None, services: Services
+        self, run: Run, spec: TaskSpec, owner: Owner, target: Target | None, services: Services
     ) -> None:
         self.run = run
         self.spec = spec
-        self.facts = facts
         self.owner = owner
         self.target = target  # None: nothing is imported into the daemon
         self._services = services
+
+    @property
+    def facts(self) -> Facts:
+        """What the calendar says; asked for when needed, since most runs do not."""
+        if self._facts is None:
+            self._facts = self._services.facts(self.run, self.spec)
+        return self._facts
 
     @property
     def log(self) -> Log:

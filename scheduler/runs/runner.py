@@ -24,7 +24,7 @@ from scheduler.runs.registry import RunEntry
 from scheduler.runs.strays import current_nest, waiting_at
 
 if TYPE_CHECKING:
-    from scheduler.executors import Executors, Facts, Job, Outcome
+    from scheduler.executors import Executors, Job, Outcome
 
 _INSIST = 0.25  # seconds between cancellations of a run whose grace is over
 _INSISTENCE = 4  # how many of them before it is given up
@@ -48,12 +48,11 @@ class _Execution(RunEntry):
     over = False  # its work has ended: a verdict comes too late
     abandoned = False  # it was given up; its RunEnded has been sent
 
-    def __init__(self, runner: Runner, action: StartRun, facts: Facts) -> None:
+    def __init__(self, runner: Runner, action: StartRun) -> None:
         self.run, self.spec, self.durable = action
         self.run_id = self.run.run_id
         self.owner = self.run.task
         self.runner = runner
-        self.facts = facts
 
     def cancel(self) -> None:
         """What the manager's ``cancel_task`` means for a run of the daemon."""
@@ -92,9 +91,9 @@ class Runner:
         self._deadlines = Deadlines(self._time_out)
         self._lingering: dict[Run, _Execution] = {}
 
-    def start(self, action: StartRun, facts: Facts) -> None:
+    def start(self, action: StartRun) -> None:
         """Begin a run. DuplicateRunError when it is alive."""
-        execution = _Execution(self, action, facts)
+        execution = _Execution(self, action)
         self.manager.registry.add(execution)
         self.manager.launch(execution, self._drive(execution))
 
@@ -151,7 +150,7 @@ class Runner:
             if execution.durable and self._durable is not None and not execution.stopping:
                 await self._durable()
             if not execution.stopping:
-                executor, job = self._executors.prepare(execution.run, spec, execution.facts, execution)
+                executor, job = self._executors.prepare(execution.run, spec, execution)
                 execution.job = job
                 self._begin(execution)
                 outcome = await executor.execute(job)

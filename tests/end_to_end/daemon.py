@@ -24,6 +24,7 @@ CHECKOUT = Path(__file__).parents[2]
 STARTER = CHECKOUT / "config"
 SCHEDULER = Path(sys.executable).with_name("scheduler")  # the console script
 PATIENCE = 60.0  # seconds for something that takes one or two
+_STORY = 40  # lines of the log
 _POLL = 0.05  # seconds between looks at what the system does not announce
 
 
@@ -63,7 +64,7 @@ class Daemon:
         self._lines.put(None)
 
     def wait_for(self, event: str, **fields: object) -> Entry:
-        """The next entry of this event that has these fields; the log so far is what a failure shows."""
+        """The next entry of this event that has these fields."""
         limit = time.monotonic() + PATIENCE
         while True:
             while self._read < len(self.log):
@@ -127,8 +128,9 @@ class Daemon:
             pass
 
     def story(self) -> str:
-        lines = "".join(f"\n  {json.dumps(entry)}" for entry in self.log)
-        return f"the log:{lines}\nand said: {''.join(self.messages)}"
+        """What a failed test shows."""
+        lines = "".join(f"\n  {json.dumps(entry)}" for entry in self.log[-_STORY:])
+        return f"the last of {len(self.log)} lines:{lines}\nand said: {''.join(self.messages)}"
 
     def close(self) -> None:
         """Leave nothing of it behind, whatever the test found."""

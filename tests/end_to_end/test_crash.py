@@ -26,6 +26,10 @@ tasks:
   minutely: {command: ["true"], cron: "* * * * *"}
   pace: {command: ["true"], every: 6s, priority: critical}
 """
+EVERY_SECOND = """
+tasks:
+  pace: {command: ["true"], every: 1s}
+"""
 
 
 class Aftermath(NamedTuple):
@@ -37,9 +41,12 @@ class Aftermath(NamedTuple):
     rows: list[Entry]  # of the ledger in the end
 
     def outcomes(self, task: str) -> list[tuple[object, ...]]:
-        return [
-            (row["due"], row["attempt"], row["status"], row["reason"]) for row in self.rows if row["task"] == task
-        ]
+        rows = [row for row in self.rows if row["task"] == task]
+        return [(row["due"], row["attempt"], row["status"], row["reason"]) for row in rows]
+
+
+def wait_until_begun(desk: Desk, task: str, times: int) -> None:
+    eventually(lambda: len(desk.lines(f"{task}.pid")) == times, f"{task} has begun {times} times")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory, calendars: Path) -> Iter
         before = desk.live("2026-11-23T09:59:50+05:30", "--speed", "10")
         before.wait_for("daemon.ready")
         for task in ("by-at", "by-cron", "retried"):
-            eventually(lambda task=task: desk.lines(f"{task}.pid"), f"{task} has begun")  # type: ignore[misc]
+            wait_until_begun(desk, task, 1)
         before.kill()
         running = {row["task"] for row in desk.rows("history", "--status", "running")}
         assert running >= {"by-at", "by-cron", "retried"}
@@ -123,7 +130,7 @@ def test_a_run_that_is_interrupted_again_is_not_tried_for_ever(desk: Desk) -> No
     desk.tasks(REPORTS)
     for begun, start in enumerate(["2026-11-23T09:59:59+05:30", "2026-11-23T10:00:20+05:30"], 1):
         daemon = desk.live(start)
-        eventually(lambda begun=begun: len(desk.lines("retried.pid")) == begun, "the report has begun")  # type: ignore[misc]
+        wait_until_begun(desk, "retried", begun)
         daemon.kill()
     third = desk.live("2026-11-23T10:00:40+05:30")
     third.find("daemon.ready")
@@ -137,7 +144,7 @@ def test_a_run_that_is_interrupted_again_is_not_tried_for_ever(desk: Desk) -> No
 
 def test_a_second_daemon_on_the_same_state_is_refused_until_the_first_is_gone(desk: Desk) -> None:
     """The lock dies with its process: kill -9 leaves nothing to clean up."""
-    desk.tasks(QUICK)
+    desk.tasks(EVERY_SECOND)
     first = desk.run()
     first.wait_for("daemon.ready")
 
@@ -156,7 +163,7 @@ def test_a_second_daemon_on_the_same_state_is_refused_until_the_first_is_gone(de
 
 
 def test_a_ledger_can_be_read_while_the_daemon_writes_it(desk: Desk) -> None:
-    desk.tasks('tasks:\n  pace: {command: ["true"], every: 1s}\n')
+    desk.tasks(EVERY_SECOND)
     daemon = desk.run()
     run_id = daemon.wait_for("run.completed", task="pace")["run_id"]
     eventually(

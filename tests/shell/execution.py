@@ -123,6 +123,7 @@ class Desk:
         durable = options.pop("durable", None)
         clock = SystemClock()
         self.executors = Executors(
+            facts=lambda _run, _spec: FACTS,
             context=lambda job: Context(job, cache=self.cache, clock=clock, next_tick=self.next_tick),
             log=lambda _run: self.log,
             on_failure=lambda _run, error, details: self.failures.append((error, details)),
@@ -143,7 +144,7 @@ class Desk:
     def start(self, spec: TaskSpec, run: Run | None = None, *, durable: bool = False) -> Run:
         run = run or Run("eod-report", DUE)
         self.events[:] = [event for event in self.events if getattr(event, "run", None) != run]
-        self.runner.start(StartRun(run, spec, durable), FACTS)
+        self.runner.start(StartRun(run, spec, durable))
         return run
 
     def stop(

@@ -41,8 +41,8 @@ def pace(interval: int, last: int | None = None) -> Any:
 
 
 def job(due: int = OPEN) -> Job:
-    services = Services(lambda _job: None, lambda _run: Record(), lambda *_: None)
-    return Job(Run("live-feed", due), task(target("nothing")), FACTS, None, None, services)  # type: ignore[arg-type]
+    services = Services(lambda *_: FACTS, lambda _job: None, lambda _run: Record(), lambda *_: None)
+    return Job(Run("live-feed", due), task(target("nothing")), None, None, services)  # type: ignore[arg-type]
 
 
 async def collect(ticks: Ticks, clock: StillClock, number: int, busy: int = 0) -> list[str]:
@@ -115,8 +115,13 @@ async def test_a_sync_loop_over_ticks_ends_when_the_run_is_cancelled() -> None:
 
 async def test_a_context_says_what_its_run_is_about() -> None:
     run = Run("page-desk", DUE, 2, event="task.stale", subject="live-feed")
-    services = Services(lambda _job: None, lambda run: f"log of {run.task}", lambda *_: None)  # type: ignore[arg-type, return-value]
-    one = Job(run, task(target("nothing")), FACTS, None, None, services)  # type: ignore[arg-type]
+    services = Services(
+        lambda *_: FACTS,
+        lambda _job: None,
+        lambda run: f"log of {run.task}",  # type: ignore[arg-type, return-value]
+        lambda *_: None,
+    )
+    one = Job(run, task(target("nothing")), None, None, services)  # type: ignore[arg-type]
     ctx = Context(one, cache={"prices": {}}, clock=StillClock(OPEN), next_tick=pace(SECOND))
     assert (ctx.task, ctx.attempt, ctx.priority, ctx.event, ctx.subject) == (
         "page-desk", 2, "important", "task.stale", "live-feed",

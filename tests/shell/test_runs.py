@@ -21,7 +21,7 @@ from scheduler.core.messages import (
 from scheduler.errors import DuplicateRunError
 from scheduler.runs import BackgroundTaskManager, RunEntry, RunRegistry
 from tests.shell import targets
-from tests.shell.execution import DUE, FACTS, SOON, Desk, on_both_loops, shell, target, task, until
+from tests.shell.execution import DUE, SOON, Desk, on_both_loops, shell, target, task, until
 
 
 class Watched:
@@ -304,7 +304,7 @@ async def test_a_task_that_ignores_cancellation_is_given_up_named_and_heard_of_w
         assert (kind, number) == ("task", 1)
         assert "in sleep" in where
         with pytest.raises(DuplicateRunError):
-            desk.runner.start(StartRun(run, task(target("nothing")), durable=False), FACTS)
+            desk.runner.start(StartRun(run, task(target("nothing")), durable=False))
         targets.released.set()
         await desk.heard(RunReturned, run)
         assert len([event for event in desk.events if isinstance(event, RunEnded)]) == 1

@@ -1,0 +1,122 @@
+"""Slots, the reservation for critical tasks, and shedding with its hysteresis (law 10)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.admission import Admission
+from scheduler.core.messages import MILLISECOND, SECOND, Priority
+
+CRITICAL, IMPORTANT, NICE = Priority
+
+
+def filled(**taken: int) -> Admission:
+    admission = Admission()
+    for name, number in taken.items():
+        for _ in range(number):
+            assert admission.has_slot(Priority[name.upper()])
+            admission.take(Priority[name.upper()])
+    return admission
+
+
+def test_sixty_four_slots_are_all_there_is_even_for_critical() -> None:
+    admission = filled(critical=64)
+    assert not any(admission.has_slot(priority) for priority in Priority)
+
+
+def test_sixteen_slots_are_kept_for_critical() -> None:
+    admission = filled(important=40, nice_to_have=8)
+    assert not admission.has_slot(IMPORTANT)
+    assert not admission.has_slot(NICE)
+    assert admission.has_slot(CRITICAL)
+    for _ in range(16):
+        admission.take(CRITICAL)
+    assert not admission.has_slot(CRITICAL)
+
+
+def test_critical_runs_may_use_slots_beyond_the_reservation() -> None:
+    admission = filled(critical=40)
+    assert admission.has_slot(IMPORTANT)
+    for _ in range(24):
+        admission.take(IMPORTANT)
+    assert not any(admission.has_slot(priority) for priority in Priority)
+
+
+def test_a_slot_that_is_given_back_is_free_for_what_may_have_it() -> None:
+    admission = filled(important=48, critical=16)
+    admission.release(CRITICAL)
+    assert admission.has_slot(CRITICAL)
+    assert not admission.has_slot(IMPORTANT)
+    admission.release(IMPORTANT)
+    assert admission.has_slot(IMPORTANT)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    program=st.lists(st.tuples(st.booleans(), st.sampled_from(Priority)), max_size=60),
+    slots=st.integers(1, 8),
+    data=st.data(),
+)
+def test_it_agrees_with_counting_the_runs(
+    program: list[tuple[bool, Priority]], slots: int, data: st.DataObject
+) -> None:
+    reserved = data.draw(st.integers(0, slots))
+    admission = Admission(slots, reserved)
+    running: Counter[Priority] = Counter()
+    for starts, priority in program:
+        others = running[IMPORTANT] + running[NICE]
+        room = running.total() < slots and (priority is CRITICAL or others < slots - reserved)
+        assert admission.has_slot(priority) is room
+        if starts and room:
+            admission.take(priority)
+            running[priority] += 1
+        elif running[priority]:
+            admission.release(priority)
+            running[priority] -= 1
+        assert admission.taken == running.total()
+
+
+@pytest.mark.parametrize(
+    ("mean", "shed"),
+    [
+        (0, set()),
+        (250 * MILLISECOND, set()),
+        (250 * MILLISECOND + 1, {NICE}),
+        (SECOND, {NICE}),
+        (SECOND + 1, {NICE, IMPORTANT}),
+        (3600 * SECOND, {NICE, IMPORTANT}),
+    ],
+)
+def test_nice_to_have_is_shed_above_250_ms_and_important_above_a_second_and_critical_never(
+    mean: int, shed: set[Priority]
+) -> None:
+    admission = Admission()
+    assert admission.lag(mean) is bool(shed)
+    assert admission.shedding == shed
+
+
+def test_shedding_ends_at_half_the_threshold() -> None:
+    admission = Admission()
+    admission.lag(2 * SECOND)
+    assert not admission.lag(500 * MILLISECOND + 1)
+    assert admission.lag(500 * MILLISECOND)
+    assert admission.shedding == {NICE}
+    assert not admission.lag(125 * MILLISECOND + 1)
+    assert admission.lag(125 * MILLISECOND)
+    assert not admission.shedding
+
+
+@given(lags=st.lists(st.integers(0, 2000).map(lambda n: n * MILLISECOND), max_size=40))
+def test_whether_a_priority_is_shed_depends_on_its_last_crossing_only(lags: list[int]) -> None:
+    admission = Admission()
+    for at in range(len(lags)):
+        before = admission.shedding
+        assert admission.lag(lags[at]) is (admission.shedding != before)
+        for priority, threshold in ((NICE, 250 * MILLISECOND), (IMPORTANT, SECOND)):
+            above = [n for n in range(at + 1) if lags[n] > threshold]
+            below = [n for n in range(at + 1) if lags[n] <= threshold // 2]
+            assert (priority in admission.shedding) is (max(above, default=-1) > max(below, default=-1))

@@ -1,0 +1,327 @@
+"""A desk under whatever may happen, with a witness who knows the laws and not the engine.
+
+The witness looks at each start the moment it is asked for; ``World.audit`` counts at the end. What
+it holds against the engine is worked out here from the opening hours alone, apart from the number
+of ticks (``Trigger.count_between``, which has tests of its own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from scheduler.core.admission import Admission
+from scheduler.core.messages import (
+    SECOND,
+    Cause,
+    ClockStepped,
+    Configure,
+    Event,
+    Instant,
+    LoopLag,
+    PauseRequested,
+    Priority,
+    Reason,
+    Record,
+    ResumeRequested,
+    Run,
+    RunEnded,
+    RunNow,
+    Status,
+    TaskHistory,
+    TaskSpec,
+    Wake,
+)
+from scheduler.core.triggers import After, At, Cron, KeepRunning, Trigger
+from tests.core.desk import Desk, Script
+from tests.core.tables import nse_week
+from tests.helpers import instant, iso
+
+TABLE = nse_week()
+DATES = ("20", "23", "25", "26", "27", "30")  # of November 2026
+TRADING = [tuple(instant(f"2026-11-{day}T{t}:00+05:30") for t in ("09:15", "15:30")) for day in DATES]
+FROM_PRE_OPEN = [(opening - 15 * 60 * SECOND, close) for opening, close in TRADING]
+CLOCK_DRIVEN = ("tick", "catch-up", "retry")
+
+
+def stretch(task: TaskSpec, now: Instant) -> tuple[Instant, Instant] | None:
+    """Where a keep_running task is to run round an instant."""
+    assert isinstance(task.trigger, KeepRunning)
+    if task.trigger.during is None:
+        return 0, 1 << 62
+    stretches = FROM_PRE_OPEN if "pre-open" in task.trigger.during else TRADING
+    return next(((start, end) for start, end in stretches if start <= now < end), None)
+
+
+def law_4(task: TaskSpec, run: Run, now: Instant) -> bool:
+    """Whether a run may be started at an instant: on time, or not too late and in its stretch of the day."""
+    if run.cause not in CLOCK_DRIVEN or now - run.due <= SECOND:
+        return True
+    if isinstance(task.trigger, KeepRunning):
+        found = stretch(task, now)
+        return found is not None and found[0] in (run.due, 0)
+    crossed = any(run.due < edge <= now for session in TRADING for edge in session)
+    if run.attempt > 1:
+        return not (crossed and isinstance(task.trigger, At | Cron))
+    return now - run.due <= task.catchup and not crossed
+
+
+class Witness(Desk):
+    """A desk that looks at every start."""
+
+    def __init__(self, *args: Any, keys: set[tuple[str, int, int]], latest: Instant, **options: Any) -> None:
+        self.keys = keys  # what has been started, ever
+        self.latest = latest  # the latest instant there has been
+        self.alive: dict[Run, Priority] = {}
+        self.shedding: set[Priority] = set()
+        self.manual: set[tuple[str, int]] = set()
+        super().__init__(*args, **options)
+
+    def tell(self, event: Event) -> None:
+        self.latest = max(self.latest, self.now)
+        if isinstance(event, RunEnded):
+            self.alive.pop(event.run, None)
+        started, said = len(self.started), len(self.said)
+        super().tell(event)
+        starts = self.started[started:]
+        for run in starts:
+            self._witness(run)
+        if isinstance(event, Wake):
+            on_time = [self._rank(run) for run in starts if run.cause == Cause.TICK and run.due == self.now]
+            assert on_time == sorted(on_time), "due together go by priority, then name"
+        for announced in self.said[said:]:
+            if announced.fields.get("reason") == Reason.SHED:
+                task = self.engine.tasks[announced.fields["task"]].spec
+                assert task.priority is not Priority.CRITICAL, f"{task.name} is critical and was shed"
+        self._count_slots()
+
+    def _rank(self, run: Run) -> tuple[Priority, str]:
+        return self.engine.tasks[run.task].spec.priority, run.task
+
+    def _witness(self, run: Run) -> None:
+        task = self.engine.tasks[run.task].spec
+        shown = f"{run.task} due {iso(run.due)} attempt {run.attempt} ({run.cause}) at {iso(self.now)}"
+        key = (run.task, run.due, run.attempt)
+        assert key not in self.keys, f"started twice: {shown}"
+        self.keys.add(key)
+        if run.cause == Cause.MANUAL:  # due at once, or right after what was started last
+            self.manual.add((run.task, run.due))
+        assert run.due <= self.latest or (run.task, run.due) in self.manual, f"before its due: {shown}"
+        assert law_4(task, run, self.now), f"too late: {shown}"
+        assert all(run.task != other.task for other in self.alive), f"while another runs: {shown}"
+        if run.cause in (Cause.TICK, Cause.CATCH_UP) and not isinstance(task.trigger, KeepRunning):
+            assert task.priority not in self.shedding, f"although shed: {shown}"
+        self.alive[run] = task.priority
+
+    def _count_slots(self) -> None:
+        admission = self.engine._admission
+        others = sum(priority is not Priority.CRITICAL for priority in self.alive.values())
+        assert len(self.alive) <= admission.slots
+        assert others <= admission.slots - admission.reserved
+
+
+class Segment(NamedTuple):
+    """A task as it was defined for a while."""
+
+    trigger: Trigger
+    since: Instant
+    until: Instant | None = None
+
+    @property
+    def ticks(self) -> bool:
+        """Whether the clock alone says what is due."""
+        loop = isinstance(self.trigger, KeepRunning) and self.trigger.during is None
+        return self.trigger.clock_driven and not loop
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that happens: ``seconds`` is how long or how far, ``task`` the number of a task."""
+
+    kind: str
+    seconds: int = 0
+    task: int = 0
+
+
+class World:
+    """Desks one after the other on the same ledger, and what they should have done."""
+
+    def __init__(
+        self, tasks: Iterable[TaskSpec], at: str, scripts: Mapping[str, Script], *, slots: int, reserved: int
+    ) -> None:
+        self.tasks = {task.name: task for task in tasks}
+        self.all = dict(self.tasks)
+        self._scripts = scripts
+        self._slots = slots, reserved
+        now = instant(at)
+        self.segments = {name: [Segment(task.trigger, now)] for name, task in self.tasks.items()}
+        self.desk = self._desk(now, set(), now, {})
+
+    def _desk(
+        self, now: Instant, keys: set[tuple[str, int, int]], latest: Instant, history: Mapping[str, TaskHistory]
+    ) -> Witness:
+        return Witness(
+            self.tasks.values(), TABLE, iso(now), scripts=self._scripts, history=history,
+            admission=Admission(*self._slots), keys=keys, latest=latest,
+        )  # fmt: skip
+
+    def happen(self, step: Step) -> None:
+        getattr(self, f"_{step.kind}")(step)
+        self.desk.latest = max(self.desk.latest, self.desk.now)
+
+    def _at(self, seconds: int) -> str:
+        return iso(self.desk.now + seconds * SECOND)
+
+    def _run(self, step: Step) -> None:
+        self.desk.until(self._at(step.seconds))
+        self.check_what_is_kept_running()
+
+    def _stall(self, step: Step) -> None:
+        self.desk.sleep(self._at(step.seconds)).tell(Wake())
+
+    def _suspend(self, step: Step) -> None:
+        self.desk.sleep(self._at(step.seconds)).tell(ClockStepped(step.seconds * SECOND))
+
+    def _back(self, step: Step) -> None:
+        self.desk.sleep(self._at(-step.seconds)).tell(ClockStepped(-step.seconds * SECOND))
+
+    def _crash(self, step: Step) -> None:
+        """The process dies at once and another one comes up some time later."""
+        old = self.desk
+        then = old.now + step.seconds * SECOND
+        self.desk = self._desk(then, old.keys, old.latest, self.history())
+        self.desk.rows = old.rows | self.desk.rows
+
+    def _pause(self, step: Step) -> None:
+        if name := self._named(step.task):
+            self.desk.tell(PauseRequested(name))
+
+    def _resume(self, step: Step) -> None:
+        if name := self._named(step.task):
+            self.desk.tell(ResumeRequested(name))
+
+    def _run_now(self, step: Step) -> None:
+        if name := self._named(step.task):
+            self.desk.tell(RunNow(name))
+
+    def _lag(self, step: Step) -> None:
+        self.desk.tell(LoopLag(step.seconds * SECOND // 10))
+        lag = step.seconds / 10
+        shedding = self.desk.shedding
+        for priority, threshold in ((Priority.NICE_TO_HAVE, 0.25), (Priority.IMPORTANT, 1.0)):
+            if lag > threshold:
+                shedding.add(priority)
+            elif lag <= threshold / 2:
+                shedding.discard(priority)
+
+    def _remove(self, step: Step) -> None:
+        name = self._named(step.task)
+        if name and not any(
+            isinstance(task.trigger, After) and task.trigger.upstream == name for task in self.tasks.values()
+        ):
+            self._reload({key: task for key, task in self.tasks.items() if key != name})
+
+    def _restore(self, _: Step) -> None:
+        self._reload(self.all)
+
+    def _promote(self, step: Step) -> None:
+        """The task gets another priority."""
+        if name := self._named(step.task):
+            task = self.tasks[name]
+            self._reload(self.tasks | {name: replace(task, priority=Priority((task.priority + 1) % 3))})
+
+    def _pace(self, step: Step) -> None:
+        """The task goes by the trigger of another one of its kind."""
+        if name := self._named(step.task):
+            task = self.tasks[name]
+            others = [t.trigger for t in self.all.values() if type(t.trigger) is type(task.trigger)]
+            if not isinstance(task.trigger, After):
+                self._reload(self.tasks | {name: replace(task, trigger=others[step.task % len(others)])})
+
+    def _reload(self, tasks: Mapping[str, TaskSpec]) -> None:
+        now = self.desk.now
+        if now < self.desk.latest:
+            return  # "after the change" would have two meanings
+        for name in self.tasks.keys() | tasks.keys():
+            old, new = self.tasks.get(name), tasks.get(name)
+            segments = self.segments.setdefault(name, [])
+            if old is not None and (new is None or new.trigger != old.trigger):
+                segments[-1] = segments[-1]._replace(until=now)
+            if new is not None and (old is None or new.trigger != old.trigger):
+                segments.append(Segment(new.trigger, now))
+        self.tasks = dict(tasks)
+        self.desk.tell(Configure(tuple(tasks.values()), {"NSE": TABLE}))
+
+    def _named(self, number: int) -> str | None:
+        names = sorted(self.tasks)
+        return names[number % len(names)] if names else None
+
+    # What is known and what is expected.
+
+    def rows(self, name: str) -> list[Record]:
+        return sorted((r for r in self.desk.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt))
+
+    def history(self) -> dict[str, TaskHistory]:
+        """What a ledger would say now, definitions included."""
+        found = {}
+        for name in self.tasks:
+            rows = self.rows(name)
+            accounted = max((r.last_due or r.due for r in rows if r.cause in CLOCK_DRIVEN), default=0)
+            since = self.segments[name][-1].since
+            for segment in reversed(self.segments[name]):
+                since = segment.since if segment.until in (None, since) else since
+            interrupted = tuple(r for r in rows if r.status is Status.RUNNING)
+            found[name] = TaskHistory(max(accounted + 1, since), interrupted, rows[-1] if rows else None)
+        return found
+
+    def check_what_is_kept_running(self) -> None:
+        """Whoever is to be restarted always runs, or waits for something that will come.
+
+        Not while the clock repeats a time: a loop that ended with its phase has had its run.
+        """
+        if self.desk.now < self.desk.latest:
+            return
+        for name, task in self.tasks.items():
+            if not isinstance(task.trigger, KeepRunning) or task.restart.policy != "always":
+                continue
+            state = self.desk.engine.tasks[name]
+            if stretch(task, self.desk.now) is not None and not state.paused:
+                waits = state.active or state.queued or state.retry_run
+                assert waits, f"{name} does not run at {iso(self.desk.now)}"
+
+    def audit(self) -> None:
+        """Law 3: what was due is what has an outcome, once, or has yet to get one."""
+        for name in self.segments:
+            rows = self.rows(name)
+            if any(not segment.ticks for segment in self.segments[name]):
+                continue
+            assert self.accounted(name, rows) == self.expected(name), name
+
+    def expected(self, name: str) -> int:
+        now = self.desk.latest  # what a step back repeats was due once
+        return sum(
+            segment.trigger.count_between(segment.since, segment.until or now, TABLE)
+            for segment in self.segments[name]
+        )
+
+    def accounted(self, name: str, rows: list[Record]) -> int:
+        """The ticks with an outcome, those running or waiting among them."""
+        manual = {r.due for r in rows if r.cause == Cause.MANUAL}
+        rows = [r for r in rows if r.due not in manual and self._defined(name, r.due)]
+        started = {r.due for r in rows if r.attempt > 0}
+        others = [r for r in rows if r.attempt == 0]
+        both = started & {r.due for r in others}
+        assert not both, f"{name} has two outcomes for {sorted(map(iso, both))}"
+        state = self.desk.engine.tasks.get(name)
+        waiting = state.queued if state is not None else None
+        queued = {waiting.due} if waiting is not None and waiting.cause in CLOCK_DRIVEN else set()
+        queued = {due for due in queued - manual - started if self._defined(name, due)}
+        return len(started) + sum(r.count for r in others) + len(queued)
+
+    def _defined(self, name: str, due: Instant) -> bool:
+        """A loop that is defined in mid-phase is run for a due that is not expected of it."""
+        return any(
+            segment.since <= due and (segment.until is None or due <= segment.until)
+            for segment in self.segments[name]
+        )
