@@ -60,7 +60,9 @@ def run(config: Path | None) -> None:
 )  # fmt: skip
 @click.option("--state", type=_DIRECTORY, metavar="DIR", help="State directory.  [default: thrown away]")
 @click.option("--live", is_flag=True, help="Really execute the tasks; without it nothing is executed.")
-def rehearse(config: Path | None, at: str, until: str | None, speed: float, state: Path | None, live: bool) -> None:
+def rehearse(
+    config: Path | None, at: str, until: str | None, speed: float, state: Path | None, live: bool
+) -> None:
     """Run the whole daemon on a shifted, scaled clock."""
     from scheduler import service
     from scheduler.configuration import file_zone
@@ -95,7 +97,9 @@ def check(config: Path | None, diff: bool) -> None:
         for change in changes or ():
             click.echo(str(change))
     files = ", ".join(str(path) for path in configuration.sources)
-    click.echo(f"{len(configuration.specs)} tasks on {', '.join(sorted(configuration.tables))}: {files} is good")
+    click.echo(
+        f"{len(configuration.specs)} tasks on {', '.join(sorted(configuration.tables))}: {files} is good"
+    )
 
 
 @cli.command()
@@ -105,7 +109,9 @@ def check(config: Path | None, diff: bool) -> None:
 @click.option("--until", required=True, metavar="T", help="End, excluded.")
 @click.option("--task", "tasks", multiple=True, metavar="N", help="Only this task; may be given again.")
 @click.option("--count", is_flag=True, help="Only how many runs of each task.")
-def plan(config: Path | None, as_json: bool, start: str, until: str, tasks: tuple[str, ...], count: bool) -> None:
+def plan(
+    config: Path | None, as_json: bool, start: str, until: str, tasks: tuple[str, ...], count: bool
+) -> None:
     """List every clock-driven run that will be due."""
     from scheduler import offline
 

@@ -47,7 +47,7 @@ class SystemClock:
 
 
 class ScaledClock:
-    """A clock that stands at an instant of one's choice until ``begin``, then runs ``speed`` times as fast."""
+    """A clock that stands at an instant until ``begin``, then runs ``speed`` times as fast."""
 
     def __init__(self, start: Instant, speed: float = 1.0) -> None:
         if speed <= 0:

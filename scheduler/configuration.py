@@ -34,6 +34,7 @@ class Window:
 
     first: date
     last: date
+    today: date | None = None  # to be told what is not settled in the weeks from here on
 
     @classmethod
     def around(cls, now: Instant, since: Instant | None = None) -> Window:
@@ -41,7 +42,7 @@ class Window:
         first = _date(now) - _BEHIND
         if since is not None:
             first = min(first, _date(since) - timedelta(days=3))
-        return cls(first, _date(now) + _AHEAD)
+        return cls(first, _date(now) + _AHEAD, _date(now))
 
     @classmethod
     def of(cls, start: Instant, until: Instant) -> Window:
@@ -94,7 +95,9 @@ class FileLoader:
     def __call__(self, window: Window) -> Configuration:
         directory = self._directory
         if not directory.is_dir():
-            raise ConfigurationError(f"{directory} is not a directory; `scheduler init {directory}` writes a starter")
+            raise ConfigurationError(
+                f"{directory} is not a directory; `scheduler init {directory}` writes a starter"
+            )
         guard = partial(check_writable_by_others, allowed_gids=self._settings.config_gids)
         markets = read_markets(directory, self._settings.state_dir)
         problems: list[Problem] = []
@@ -105,7 +108,7 @@ class FileLoader:
         self._tasks = tasks
         names = tasks.markets if self._markets_only is None else self._markets_only
         built = self._calendars.build(
-            markets, names | {markets.default}, (window.first, window.last), tasks.timezone
+            markets, names | {markets.default}, (window.first, window.last), tasks.timezone, window.today
         )
         problems += built.problems
         if self._markets_only is not None:
@@ -130,8 +133,9 @@ class FileLoader:
         entry = next(entry for entry in self._tasks.tasks if entry.name == task)
         return entry.problem(message, key)
 
-    def keep_accepted(self, state: Path) -> None:
+    def keep_accepted(self) -> None:
         """Keep a copy of the files that are now in force, for ``check --diff``."""
+        state = self._settings.state_dir
         copy, fresh = state / ACCEPTED, state / f"{ACCEPTED}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """The composition root: builds the parts, wires them, starts and stops them. It decides nothing.
 
-    clock -> engine.handle -> actions -> executors -> RunEnded -> engine.handle -> ledger, log
+clock -> engine.handle -> actions -> executors -> RunEnded -> engine.handle -> ledger, log
 """
 
 from __future__ import annotations
@@ -70,13 +70,15 @@ class Daemon:
         simulate: Callable[[TaskSpec], float] | None = None,
         callables: Mapping[str, Callable[..., Any]] | None = None,
         watched: Path | None = None,
+        accepted: Callable[[], None] | None = None,
         seed: int | None = None,
     ) -> None:
         """``load`` reads the configuration, again at each reload; ``state`` is the state directory.
 
         ``simulate`` gives the seconds that a run of a task is pretended to take: nothing is executed.
         ``callables`` are targets that need no import. The YAML files in ``watched`` are loaded again
-        when they are saved. ``seed`` is that of the backoffs' jitter.
+        when they are saved; ``accepted`` is called when a configuration is in force. ``seed`` is that
+        of the backoffs' jitter.
         """
         self._load = load
         self._state = state
@@ -85,6 +87,7 @@ class Daemon:
         self._simulate = simulate
         self._callables = callables or {}
         self._watched = watched
+        self._accepted = accepted or (lambda: None)
         self._hold: Callable[[], AbstractContextManager[None]] = (
             clock.hold if isinstance(clock, VirtualClock) else nullcontext
         )
@@ -118,8 +121,8 @@ class Daemon:
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
         self.manager = BackgroundTaskManager(self._clock.now, on_leak=self._leaked, on_failure=self._crashed)
         self._executors = Executors(
-            facts=self._facts, context=self._context, log=self._task_log, on_failure=self._task_failed, cache=self.cache,
-            python_path=self._python_path, hold=self._hold, simulate=self._simulate,
+            facts=self._facts, context=self._context, log=self._task_log, on_failure=self._task_failed,
+            cache=self.cache, python_path=self._python_path, hold=self._hold, simulate=self._simulate,
         )  # fmt: skip
         for name, call in self._callables.items():
             self._executors.register(name, call)
@@ -164,8 +167,16 @@ class Daemon:
         self._lock.release()
         uptime = format_duration((self._clock.monotonic() - self._began) // SECOND * SECOND)
         self._say(
-            events.DAEMON_STOPPED, "warning" if left else "info", waited_for=waiting, left_behind=left, uptime=uptime
+            events.DAEMON_STOPPED,
+            "warning" if left else "info",
+            waited_for=waiting,
+            left_behind=left,
+            uptime=uptime,
         )
+
+    def kill(self) -> None:
+        """End every process of every run at once."""
+        self._executors.kill()
 
     def register(self, name: str, call: Callable[..., Any]) -> None:
         """Let tasks whose target is ``name`` run this callable."""
@@ -240,6 +251,7 @@ class Daemon:
         histories = self._ledger.task_histories([spec.name for spec in enabled], now) if first else {}
         self._define(enabled, now)
         self.handle(Configure(configuration.specs, configuration.tables, refused, histories))
+        self._accepted()
 
     def _define(self, specs: Sequence[TaskSpec], now: Instant) -> None:
         """Tell the ledger which runs to expect from now on."""
@@ -312,11 +324,24 @@ class Daemon:
 
     def _task_failed(self, run: Run, error: str, details: str) -> None:
         if details:
-            self._say(events.TASK_TRACEBACK, "info", task=run.task, run_id=run.run_id, error=error, traceback=details)
+            self._say(
+                events.TASK_TRACEBACK,
+                "info",
+                task=run.task,
+                run_id=run.run_id,
+                error=error,
+                traceback=details,
+            )
 
     def _leaked(self, entry: RunEntry, kind: str, count: int, where: str) -> None:
         self._happened(
-            events.TASK_LEAKED, "error", task=entry.owner, run_id=entry.run_id, kind=kind, count=count, where=where
+            events.TASK_LEAKED,
+            "error",
+            task=entry.owner,
+            run_id=entry.run_id,
+            kind=kind,
+            count=count,
+            where=where,
         )
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
@@ -324,4 +349,3 @@ class Daemon:
 
     def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
         self._say(event, "warning" if event == events.LEDGER_RECOVERED else "critical", **fields)
-

@@ -1,10 +1,10 @@
 """The daemon inside a Python program's own event loop.
 
-    scheduler = Scheduler()
-    scheduler.register_task("monitor", monitor_loop, priority="critical", market_hours_only=True)
-    await scheduler.start()
-    ...
-    await scheduler.stop()
+scheduler = Scheduler()
+scheduler.register_task("monitor", monitor_loop, priority="critical", market_hours_only=True)
+await scheduler.start()
+...
+await scheduler.stop()
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class Scheduler:
 
     def _configuration(self, calendars: Calendars, window: Window) -> Configuration:
         markets = read_markets(self._markets_dir or self._state_dir)
-        names = {str(options.get("market", self._market)) for options in self._options.values()} | {self._market}
+        names = {str(options.get("market", self._market)) for options in self._options.values()} | {
+            self._market
+        }
         span: tuple[date, date] = (window.first, window.last)
         built = calendars.build(markets, names, span, self._zone)
         problems = list(built.problems)

@@ -47,7 +47,7 @@ def check(settings: Settings, now: Instant) -> tuple[Configuration, list[Problem
 
 
 def changes_since_accepted(settings: Settings, new: Configuration, now: Instant) -> list[Difference] | None:
-    """What a reload would change, in runs until the end of the next session; None: nothing to compare with."""
+    """What a reload would change, in runs; None when there is nothing to compare with."""
     accepted = settings.state_dir / ACCEPTED
     if not accepted.is_dir():
         return None

@@ -23,6 +23,7 @@ from scheduler.errors import LedgerError, SchedulerError
 from scheduler.ledger import typical_durations
 from scheduler.settings import Settings, unknown_variables
 
+SAME_SIGNAL = 0.2  # seconds within which a second signal is no second thought
 FOR_EVER = 1e9  # seconds that a simulated loop runs, if nobody stops it
 IMMEDIATE = 130  # exit status after a second signal
 
@@ -33,12 +34,14 @@ def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once. SchedulerError when it cannot start."""
     clock = SystemClock()
     _configure_logs(settings, clock)
+    loader = FileLoader(settings)
     daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
-        FileLoader(settings),
+        loader,
         state=settings.state_dir,
         clock=clock,
         python_path=settings.python_path,
         watched=settings.config_dir,
+        accepted=loader.keep_accepted,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(daemon_of))
@@ -79,10 +82,17 @@ async def _serve(daemon_of: Callable[[], Daemon], end: End | None = None) -> Non
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
+    first = 0.0
+
     def on_signal() -> None:
-        if stop.is_set():
+        nonlocal first
+        # timeout(1) and terminals signal a process and its group: the same signal, told twice.
+        if not stop.is_set():
+            first = loop.time()
+            stop.set()
+        elif loop.time() - first > SAME_SIGNAL:
+            daemon.kill()
             os._exit(IMMEDIATE)
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -99,7 +109,7 @@ async def _serve(daemon_of: Callable[[], Daemon], end: End | None = None) -> Non
 
 def _set_at(clock: Clock, until: Instant) -> End:
     async def end(stop: asyncio.Event) -> None:
-        while (rest := until - clock.now()) > 0:
+        while (rest := until - clock.now()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
             await asyncio.sleep(max(clock.real_seconds(rest), 0.001))
         stop.set()
 

@@ -90,7 +90,9 @@ class Engine:
         self._timers: Mapping[int, Callable[[Any, Instant], None]] = {
             Kind.PHASE: self._phase_changed,
             Kind.SPAN_END: self._span_ended,
-            Kind.STOP: lambda state, _: self._life.stop_run(state, Status.CANCELLED, Reason.STOPPED, CANCEL_GRACE),
+            Kind.STOP: lambda state, _: self._life.stop_run(
+                state, Status.CANCELLED, Reason.STOPPED, CANCEL_GRACE
+            ),
             Kind.RETRY: lambda state, _: self._life.retry(state),
             Kind.TICK: self._tick,
             Kind.DEADLINE: lambda state, _: self._life.give_up_queued(state, Reason.NO_SLOT),
@@ -326,7 +328,9 @@ class Engine:
                                 ends_by="a reload once it can be imported")  # fmt: skip
         state.refused = error
 
-    def _redefine(self, state: TaskState, spec: TaskSpec, table: MarketTable, rank: int, refused: str) -> None:
+    def _redefine(
+        self, state: TaskState, spec: TaskSpec, table: MarketTable, rank: int, refused: str
+    ) -> None:
         state.rank = rank
         for timer in state.timers.values():
             timer.rank_as(rank)
@@ -444,7 +448,9 @@ class Engine:
                 "state": _word(state),
                 "health": state.supervisor.health.value,
                 "run_id": state.active.run_id if state.active else None,
-                "next": min((t for t in (state.tick.when, self._retry_time(state)) if t is not None), default=None),
+                "next": min(
+                    (t for t in (state.tick.when, self._retry_time(state)) if t is not None), default=None
+                ),
                 "last_success": state.success,
                 "consecutive_failures": state.supervisor.consecutive,
                 "restarts": state.supervisor.restarts,

@@ -45,7 +45,12 @@ class Lifecycle:
     """The engine's hands: it turns decisions into actions, collected in ``out``."""
 
     def __init__(
-        self, timetable: Timetable[object], admission: Admission, jitter: Callable[[], float], *, verbose: bool
+        self,
+        timetable: Timetable[object],
+        admission: Admission,
+        jitter: Callable[[], float],
+        *,
+        verbose: bool,
     ) -> None:
         self.out: list[Action] = []
         self.happened: list[Announce] = []  # events that `on` tasks may wait for
@@ -59,7 +64,7 @@ class Lifecycle:
         self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot: a heap
         self._waited = 0  # how many ever did: their order among equals
 
-    def announce(self, event: str, level: Level, **fields: Any) -> None:  # noqa: ANN401 - log fields
+    def announce(self, event: str, level: Level, **fields: Any) -> None:
         action = Announce(event, level, fields)
         self.out.append(action)
         self.happened.append(action)
@@ -71,7 +76,11 @@ class Lifecycle:
         if self.stopping:
             self.miss(state, run.due, Reason.STOPPED)
             return
-        if self.now - run.due > PROMPT and run.cause in _CLOCK_DRIVEN and not state.may_start(run.due, self.now):
+        if (
+            self.now - run.due > PROMPT
+            and run.cause in _CLOCK_DRIVEN
+            and not state.may_start(run.due, self.now)
+        ):
             self.miss(state, run.due, self.why_missed(run.due, run.due))
             return
         refusal = self._refusal(state, run)
@@ -159,7 +168,9 @@ class Lifecycle:
             for follower in state.followers:
                 self.restart(follower)
 
-    def stop_run(self, state: TaskState, status: Status, reason: Reason, grace: Duration | None = None) -> None:
+    def stop_run(
+        self, state: TaskState, status: Status, reason: Reason, grace: Duration | None = None
+    ) -> None:
         run = state.active
         if run is not None:
             self.out.append(StopRun(run, status, reason, state.spec.stop_grace if grace is None else grace))
@@ -208,7 +219,9 @@ class Lifecycle:
     def _completed(self, state: TaskState, run: Run, reason: str) -> bool:
         """Whether the run is to be made again: a keep_running task that returned by itself."""
         if self._verbose:
-            self.announce(events.RUN_COMPLETED, "debug", **_about(run), seconds=(self.now - state.started) / SECOND)
+            self.announce(
+                events.RUN_COMPLETED, "debug", **_about(run), seconds=(self.now - state.started) / SECOND
+            )
         if (
             state.keeps_running
             and reason != Reason.PHASE_ENDED
@@ -251,8 +264,10 @@ class Lifecycle:
             return False
         verdict = state.supervisor.failed(self.now)
         if verdict is Verdict.PARK:
-            self.announce(events.TASK_PARKED, "error", task=state.name, reason=cause,
-                          failures=state.supervisor.consecutive, ends_by="resume, or a changed definition")  # fmt: skip
+            self.announce(
+                events.TASK_PARKED, "error", task=state.name, reason=cause,
+                failures=state.supervisor.consecutive, ends_by="resume, or a changed definition",
+            )  # fmt: skip
         if verdict not in (Verdict.RETRY, Verdict.ALARM_AND_RETRY):
             return False
         if verdict is Verdict.ALARM_AND_RETRY:
@@ -327,7 +342,9 @@ class Lifecycle:
             fold = Record(state.name, run.due, 0, Status.SKIPPED, reason, last_due=run.due,
                           cause=run.cause, calendar=state.table.version)  # fmt: skip
             level: Level = "info" if reason in _QUIET else "warning"
-            skipped = Announce(events.RUN_SKIPPED, level, {"task": state.name, "due": run.due, "reason": reason})
+            skipped = Announce(
+                events.RUN_SKIPPED, level, {"task": state.name, "due": run.due, "reason": reason}
+            )
             self.out.append(skipped)
             if run.cause is not Cause.EVENT:  # or two `on` tasks could skip each other for ever
                 self.happened.append(skipped)
@@ -343,13 +360,21 @@ class Lifecycle:
         return Reason.CLOCK_JUMP if jumped else Reason.DOWNTIME
 
     def miss(
-        self, state: TaskState, due: Instant, reason: Reason, *, last_due: Instant | None = None, count: int = 1
+        self,
+        state: TaskState,
+        due: Instant,
+        reason: Reason,
+        *,
+        last_due: Instant | None = None,
+        count: int = 1,
     ) -> None:
         """Due runs that were never looked at in time: one row with a count."""
         state.fold = None
-        record = Record(state.name, due, 0, Status.MISSED, reason, count=count,
-                        last_due=due if last_due is None else last_due, calendar=state.table.version)  # fmt: skip
-        self.out.append(record)
+        last = due if last_due is None else last_due
+        self.out.append(
+            Record(state.name, due, 0, Status.MISSED, reason, count=count, last_due=last,
+                   calendar=state.table.version)
+        )  # fmt: skip
         self.announce(events.RUN_MISSED, "warning", task=state.name, due=due, reason=reason, count=count)
         for dependent in state.dependents:
             self.miss(dependent, due, reason, last_due=last_due, count=count)

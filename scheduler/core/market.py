@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
+from itertools import pairwise
 from typing import NamedTuple
 
 from scheduler.core.messages import Instant
@@ -136,7 +137,7 @@ def _boundaries(pieces: Sequence[Piece]) -> tuple[list[Instant], list[Instant]]:
     """Where the phase changes, and where trading time begins or ends."""
     changes: list[Instant] = []
     flips: list[Instant] = []
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         if before.phase != after.phase:
             changes.append(after.start)
         if before.trading != after.trading:

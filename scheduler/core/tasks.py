@@ -32,9 +32,33 @@ class TaskState:
     """One task under the engine. Timers are made when first needed: most tasks use two."""
 
     __slots__ = (
-        "active", "attempts", "followers", "dependents", "fold", "is_appointment", "is_pace",
-        "keeps_running", "last_due", "lingering", "name", "paused", "queued", "rank", "refused", "removed", "retry_run", "since", "spec",
-        "stale", "started", "success", "supervisor", "table", "tick", "timers", "trigger",
+        "active",
+        "attempts",
+        "dependents",
+        "fold",
+        "followers",
+        "is_appointment",
+        "is_pace",
+        "keeps_running",
+        "last_due",
+        "lingering",
+        "name",
+        "paused",
+        "queued",
+        "rank",
+        "refused",
+        "removed",
+        "retry_run",
+        "since",
+        "spec",
+        "stale",
+        "started",
+        "success",
+        "supervisor",
+        "table",
+        "tick",
+        "timers",
+        "trigger",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from scheduler.core.messages import Isolation, Run, TaskSpec
 from scheduler.executors.base import DONE, Executor, Facts, Job, Log, Outcome, Owner, Services, describe
+from scheduler.executors.child import kill_all
 from scheduler.executors.command import CommandExecutor, check_template, expand
 from scheduler.executors.inline import InlineExecutor
 from scheduler.executors.process import ProcessExecutor
@@ -50,11 +51,11 @@ class Executors:
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
         simulate: Callable[[TaskSpec], float] | None = None,
     ) -> None:
-        """``facts`` asks the calendar about a run, when something wants to know. ``context`` makes what a callable sees as `ctx`; ``log`` a logger bound to a run, and is
-        called only when something is logged. ``on_failure`` is given the run, its error text and the
-        traceback ("" without one). ``cache`` is the SharedCache that process isolation reaches.
-        ``hold`` is VirtualClock.hold. With ``simulate`` (seconds of loop time that a run of a task
-        takes) nothing is imported or executed.
+        """``facts`` asks the calendar about a run, when something wants to know. ``context`` makes what
+        a callable sees as `ctx`; ``log`` a logger bound to a run, when something is logged.
+        ``on_failure`` is given the run, its error text and the traceback ("" without one). ``cache`` is
+        the SharedCache that process isolation reaches. ``hold`` is VirtualClock.hold. With ``simulate``
+        (seconds of loop time that a run of a task takes) nothing is imported or executed.
         """
         self._services = Services(facts, context, log, on_failure)
         self._python_path = tuple(python_path)
@@ -80,6 +81,10 @@ class Executors:
         if plan is None or plan.spec is not spec:
             plan = self._plan(spec)
         return plan.executor, Job(run, spec, owner, plan.target, self._services)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of every run, for an end that cannot wait."""
+        kill_all()
 
     def close(self) -> None:
         """Let idle threads end."""

@@ -45,6 +45,15 @@ except OSError as problem:
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
+_alive: set[Child] = set()
+
+
+def kill_all() -> None:
+    """SIGKILL to the group of every child, for an end that cannot wait."""
+    for child in _alive:
+        child.kill()
+
+
 class Child:
     """A running process. OSError from the constructor when it cannot be started."""
 
@@ -78,6 +87,7 @@ class Child:
             os.close(write_end)
         os.set_blocking(self._output, False)
         self._loop.add_reader(self._output, self._read)
+        _alive.add(self)
         self._watch()
 
     async def wait(self) -> int:
@@ -95,6 +105,10 @@ class Child:
     def farewell(self) -> None:
         """Its work is done: it may tidy up for a moment, but not hang there."""
         self._tidying = self._loop.call_later(_TIDYING, self._signal, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        self._signal(signal.SIGKILL)
 
     def error(self) -> str:
         """How it failed, with the last line that it printed."""
@@ -138,6 +152,7 @@ class Child:
             os.close(pidfd)
         self._signal(signal.SIGKILL)  # what is left of its group
         self._exited = True
+        _alive.discard(self)
         self._process.wait()
         if self._output_open:  # someone may hold the pipe open: do not wait for that for long
             self._last_words = self._loop.call_later(_LAST_WORDS, self._close_output)

@@ -17,7 +17,7 @@ from scheduler.taskfile.result import DEFAULT_TIMEZONE, TaskFile
 from scheduler.yamlfile import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from scheduler.core.market import MarketTable
@@ -69,7 +69,9 @@ def task_from_options(
         ) from None
     zone = timezone or ZoneInfo(DEFAULT_TIMEZONE)
     compiler = Compiler(markets, default_market, zone, DEFAULT_BUNDLES, unknown_market(markets))
-    specs = compiler.compile((Entry(name, model, None, target),), others if name in others else others | {name}, ())
+    specs = compiler.compile(
+        (Entry(name, model, None, target),), others if name in others else others | {name}, ()
+    )
     if compiler.problems:
         raise ConfigurationError(compiler.problems)
     return specs[0]

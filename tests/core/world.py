@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from scheduler.core.admission import Admission
 from scheduler.core.messages import (
+    MILLISECOND,
     SECOND,
     Cause,
     ClockStepped,
@@ -154,6 +155,7 @@ class World:
         self.all = dict(self.tasks)
         self._scripts = scripts
         self._slots = slots, reserved
+        self.rewound = False
         now = instant(at)
         self.segments = {name: [Segment(task.trigger, now)] for name, task in self.tasks.items()}
         self.desk = self._desk(now, set(), now, {})
@@ -189,6 +191,7 @@ class World:
     def _crash(self, step: Step) -> None:
         """The process dies at once and another one comes up some time later."""
         old = self.desk
+        self.rewound |= old.now < old.latest  # what waited is due again when its time comes again
         then = old.now + step.seconds * SECOND
         self.desk = self._desk(then, old.keys, old.latest, self.history())
         self.desk.rows = old.rows | self.desk.rows
@@ -203,6 +206,7 @@ class World:
 
     def _run_now(self, step: Step) -> None:
         if name := self._named(step.task):
+            self.desk.until(iso(self.desk.now + MILLISECOND))  # nobody asks twice in a nanosecond
             self.desk.tell(RunNow(name))
 
     def _lag(self, step: Step) -> None:
@@ -296,7 +300,8 @@ class World:
             rows = self.rows(name)
             if any(not segment.ticks for segment in self.segments[name]):
                 continue
-            assert self.accounted(name, rows) == self.expected(name), name
+            accounted, expected = self.accounted(name, rows), self.expected(name)
+            assert accounted <= expected if self.rewound else accounted == expected, name
 
     def expected(self, name: str) -> int:
         now = self.desk.latest  # what a step back repeats was due once
@@ -311,6 +316,9 @@ class World:
         rows = [r for r in rows if r.due not in manual and self._defined(name, r.due)]
         started = {r.due for r in rows if r.attempt > 0}
         others = [r for r in rows if r.attempt == 0]
+        if isinstance(self.all[name].trigger, KeepRunning):
+            # What was due while it was paused is run after all when it is resumed in the same stretch.
+            others = [r for r in others if r.due not in started]
         both = started & {r.due for r in others}
         assert not both, f"{name} has two outcomes for {sorted(map(iso, both))}"
         state = self.desk.engine.tasks.get(name)

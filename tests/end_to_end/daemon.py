@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ STARTER = CHECKOUT / "config"
 SCHEDULER = Path(sys.executable).with_name("scheduler")  # the console script
 PATIENCE = 60.0  # seconds for something that takes one or two
 _STORY = 40  # lines of the log
+_AT_ONCE = 4  # processes
 _POLL = 0.05  # seconds between looks at what the system does not announce
 
 
@@ -215,6 +217,11 @@ class Desk:
     def ask(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the console script with this desk's configuration."""
         return run_script([*arguments, "--config", self.config], self.environment(**environment))
+
+    def ask_all(self, questions: Iterable[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
+        """The answers to several questions, which are asked at the same time."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda question: self.ask(*question), questions))
 
     def rows(self, *arguments: str) -> list[Entry]:
         """The answer of a command with --json; it must succeed and have no complaints."""

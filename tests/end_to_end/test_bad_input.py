@@ -137,9 +137,7 @@ def a_directory_that_everyone_may_write(desk: Desk) -> None:
         (a_directory_that_everyone_may_write, "can be written by every user"),
     ],
 )
-def test_the_daemon_does_not_start_with(
-    desk: Desk, spoilt: Callable[[Desk], None], explanation: str
-) -> None:
+def test_the_daemon_does_not_start_with(desk: Desk, spoilt: Callable[[Desk], None], explanation: str) -> None:
     spoilt(desk)
     daemon = desk.run()
     assert daemon.ended() == 78

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import CHECKOUT, SCHEDULER, Desk
+from tests.end_to_end.daemon import SCHEDULER, Desk
 
 TASKS = """
 timezone: Asia/Kolkata
@@ -23,7 +23,7 @@ tasks:
   failing: {command: ["false"], at: "09:45", restart: never}
 """
 PLAN_KEYS = ["due", "task", "priority", "market", "phase", "session", "trigger"]
-HISTORY_KEYS = "task due run_id attempt status reason started ended error count".split()
+HISTORY_KEYS = ["task", "due", "run_id", "attempt", "status", "reason", "started", "ended", "error", "count"]
 RANK = {"critical": 0, "important": 1, "nice-to-have": 2}
 
 
@@ -33,9 +33,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, calendars: Path) -> Iterator[
     made = Desk(tmp_path_factory.mktemp("questions"), calendars)
     made.tasks(TASKS)
     try:
-        rehearsal = made.rehearse(
-            "2026-11-23T09:14", "--until", "2026-11-23T09:45:30", "--speed", "600", "--live", "--state", made.state
-        )  # fmt: skip
+        rehearsal = made.live("2026-11-23T09:14", "--until", "2026-11-23T09:45:30", "--speed", "600")
         assert rehearsal.ended() == 0
         yield made
     finally:
@@ -78,8 +76,9 @@ def test_the_interval_of_a_plan_is_half_open_and_times_are_in_the_zone_of_the_fi
 
 
 def test_a_plan_can_be_piped_into_head(desk: Desk) -> None:
+    year = ["--from", "2026-01-01", "--until", "2026-12-31"]
     plan = subprocess.Popen(
-        [SCHEDULER, "plan", "--config", desk.config, "--json", "--from", "2026-01-01", "--until", "2026-12-01"],
+        [SCHEDULER, "plan", "--config", desk.config, "--json", *year],
         env=desk.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert plan.stdout is not None
@@ -135,12 +134,8 @@ def test_a_history_has_the_keys_of_the_contract_and_filters(desk: Desk) -> None:
 
 
 def test_the_answers_for_people_have_no_braces(desk: Desk) -> None:
-    for question in (
-        ["plan", "--from", "2026-11-23T09:00", "--until", "2026-11-23T10:00"],
-        ["calendar", "--from", "2026-11-23", "--until", "2026-11-25"],
-        ["history"],
-    ):
-        answer = desk.ask(*question)
+    days = ["--from", "2026-11-23", "--until", "2026-11-25"]
+    for answer in desk.ask_all([["plan", *days], ["calendar", *days], ["history"]]):
         assert (answer.returncode, answer.stderr) == (0, "")
         assert "2026-11-23" in answer.stdout
         assert "{" not in answer.stdout
@@ -161,32 +156,32 @@ def test_a_schema_is_printed_for_editors(desk: Desk, which: str) -> None:
 
 
 DAY = ["--from", "2026-11-23", "--until", "2026-11-24"]
+REHEARSE = ["rehearse", "--speed", "0", "--at", "2026-11-23T09:00"]
+WRONG_CALLS = [  # and a part of what is said about them
+    (["plan", "--from", "yesterday", "--until", "2026-11-24"], "'yesterday' is not a time"),
+    (["plan", "--from", "2026-11-24", "--until", "2026-11-23"], "is before"),
+    (["plan", "--from", "2026-11-24"], "--until"),
+    (["plan", *DAY, "--task", "slwo"], "'slwo'"),
+    (["calendar", "NSEE", *DAY], "'NSE'"),
+    (["calendar", "--from", "2026-13-01", "--until", "2026-11-24"], "'2026-13-01' is not a date"),
+    (["history", "--status", "complete"], "completed"),
+    (["history", "--from", "yesterday"], "'yesterday' is not a time"),
+    ([*REHEARSE, "--live"], "--speed"),
+    ([*REHEARSE, "--until", "2026-11-23T08:00"], "before"),
+    (["rehearse"], "--at"),
+    (["pln"], "pln"),
+]
 
 
-@pytest.mark.parametrize(
-    "question, complaint",
-    [
-        (["plan", "--from", "yesterday", "--until", "2026-11-24"], "'yesterday' is not a time"),
-        (["plan", "--from", "2026-11-24", "--until", "2026-11-23"], "before"),
-        (["plan", "--from", "2026-11-24"], "--until"),
-        (["plan", *DAY, "--task", "slwo"], "'slwo'"),
-        (["calendar", "NSEE", *DAY], "'NSE'"),
-        (["calendar", "--from", "2026-13-01", "--until", "2026-11-24"], "2026-13-01"),
-        (["history", "--status", "complete"], "completed"),
-        (["history", "--task", "slwo"], "slwo"),
-        (["rehearse", "--at", "2026-11-23T09:00", "--speed", "0", "--live"], "--speed"),
-        (["rehearse", "--at", "2026-11-23T09:00", "--until", "2026-11-23T08:00", "--speed", "0"], "--until"),
-        (["rehearse"], "--at"),
-        (["pln"], "pln"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_wrong_call_is_answered_with_2(desk: Desk, question: list[str], complaint: str) -> None:
-    answer = desk.ask(*question)
-    assert answer.returncode == 2
-    assert complaint in answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert answer.stdout == ""
+def test_a_wrong_call_is_answered_with_2(desk: Desk) -> None:
+    answers = desk.ask_all(question for question, _ in WRONG_CALLS)
+    wrong = [
+        (question, answer.returncode, answer.stdout, answer.stderr)
+        for (question, complaint), answer in zip(WRONG_CALLS, answers, strict=True)
+        if answer.returncode != 2 or complaint not in answer.stderr or answer.stdout
+    ]
+    assert wrong == []
+    assert "Traceback" not in "".join(answer.stderr for answer in answers)
 
 
 def test_a_history_without_a_ledger_is_answered_with_1(desk: Desk, tmp_path: Path) -> None:
@@ -196,12 +191,10 @@ def test_a_history_without_a_ledger_is_answered_with_1(desk: Desk, tmp_path: Pat
     assert answer.stdout == ""
 
 
-def test_questions_of_a_bad_configuration_are_answered_with_78(desk: Desk, tmp_path: Path) -> None:
-    (tmp_path / "tasks.yaml").write_text("tasks: {a: {}}\n", "utf-8")
-    for question in (["check"], ["plan", *DAY], ["rehearse", "--at", "2026-11-23", "--speed", "0"]):
-        answer = subprocess.run(
-            [SCHEDULER, *question, "--config", tmp_path],
-            env=desk.environment(), capture_output=True, text=True, check=False, cwd=CHECKOUT.parent,
-        )  # fmt: skip
-        assert answer.returncode == 78, question
-        assert answer.stderr.startswith(f"{tmp_path / 'tasks.yaml'}:1:"), question
+def test_questions_about_a_bad_configuration_are_answered_with_78(tmp_path: Path, calendars: Path) -> None:
+    bad = Desk(tmp_path, calendars)
+    bad.tasks("tasks: {a: {}}\n")
+    for answer in bad.ask_all([["check"], ["plan", *DAY], REHEARSE]):
+        assert answer.returncode == 78
+        assert answer.stderr.startswith(f"{bad.tasks_file}:1:")
+        assert answer.stdout == ""

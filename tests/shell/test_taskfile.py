@@ -521,7 +521,7 @@ def test_the_mistakes_of_a_program_have_no_place() -> None:
     def refusal(options: dict[str, object], target: str | None = None) -> str:
         with pytest.raises(ConfigurationError) as caught:
             task_from_options(
-                "x", options, markets=MARKETS, default_market="NSE", target=target, others=["feed"]
+                "x", options, markets=MARKETS, default_market="NSE", target=target, others=frozenset({"feed"})
             )
         return str(caught.value)
 
