@@ -330,7 +330,7 @@ class Daemon:
                 task=run.task,
                 run_id=run.run_id,
                 error=error,
-                traceback=details,
+                exception=details,
             )
 
     def _leaked(self, entry: RunEntry, kind: str, count: int, where: str) -> None:
@@ -345,7 +345,7 @@ class Daemon:
         )
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
-        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, error=error, traceback=details)
+        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, exception=details)
 
     def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
         self._say(event, "warning" if event == events.LEDGER_RECOVERED else "critical", **fields)

@@ -18,6 +18,7 @@ _COLOURS = {
     "error": "\x1b[31m",
     "critical": "\x1b[1;31m",
 }
+_EMPTY: tuple[object, ...] = (None, "", [], ())
 _HEAD = ("timestamp", "level", "event", "message", "exception")
 _BARE = re.compile(r"[^\s\"'=]+")
 
@@ -33,8 +34,9 @@ def console(*, colours: bool) -> Callable[[Line], str]:
         if "message" in line:
             text += f" {printable(str(line['message']))}"
         for key, value in line.items():
-            if key not in _HEAD:
-                text += f" {key_colour}{printable(key)}={reset}{_quoted(value)}"
+            if key in _HEAD or value in _EMPTY or (key == "run_id" and "task" in line):
+                continue  # a run's id repeats its task and due; whoever needs it has the JSON or the journal
+            text += f" {key_colour}{printable(key)}={reset}{_quoted(value)}"
         if "exception" in line:
             for row in str(line["exception"]).splitlines():
                 text += f"\n    {key_colour}{printable(row)}{reset}"
@@ -61,7 +63,9 @@ def sentence(line: Line) -> str:
     else:
         said = event.replace(".", " ").replace("_", " ") if event in events.ALL else event
         named = {*_HEAD, "task", "market"}
-        rest = [f"{key} {value}" for key, value in line.items() if key not in named and value is not None]
+        rest = [
+            f"{key} {_text(value)}" for key, value in line.items() if key not in named and value not in _EMPTY
+        ]
         text = f"{said} ({', '.join(rest)})" if rest else said
     return f"{subject}: {text}" if subject else text
 
@@ -78,6 +82,13 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
+def _text(value: object) -> str:
+    """As a person writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _quoted(value: object) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = _text(value)
     return printable(text) if _BARE.fullmatch(text) else printable(json.dumps(text, ensure_ascii=False))

@@ -272,9 +272,7 @@ class World:
         for name in self.tasks:
             rows = self.rows(name)
             accounted = max((r.last_due or r.due for r in rows if r.cause in CLOCK_DRIVEN), default=0)
-            since = self.segments[name][-1].since
-            for segment in reversed(self.segments[name]):
-                since = segment.since if segment.until in (None, since) else since
+            since = self.segments[name][-1].since  # by this definition
             interrupted = tuple(r for r in rows if r.status is Status.RUNNING)
             found[name] = TaskHistory(max(accounted + 1, since), interrupted, rows[-1] if rows else None)
         return found

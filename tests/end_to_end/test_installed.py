@@ -7,11 +7,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import CHECKOUT, PATIENCE, Desk, run_script, starter_on
+from tests.end_to_end.daemon import CHECKOUT, PATIENCE, Desk, keep_to, run_script
 
 
 def test_init_writes_a_configuration_that_check_accepts(desk: Desk, tmp_path: Path) -> None:
@@ -43,25 +44,32 @@ def test_init_where_nothing_can_be_written_says_so(desk: Desk) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def run(
+    command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that has to succeed."""
+    answer = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert answer.returncode == 0, f"{command}: {answer.stdout}{answer.stderr}"
+    return answer
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The console script of a fresh environment that has the wheel, and this one's other packages."""
     place = tmp_path_factory.mktemp("installed")
     wheels = place / "wheels"
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels]
-    subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True, timeout=PATIENCE)
+    run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels], cwd=CHECKOUT)
     [wheel] = wheels.glob("trading_hours_scheduler-*.whl")
     environment = place / "venv"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
-    target = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True, capture_output=True, text=True, timeout=PATIENCE,
-    ).stdout.strip()  # fmt: skip
+    target = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).stdout.strip()
     # Later on the path than the wheel; a .pth file in it, such as the checkout's own, is not followed.
     Path(target, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
-    install = ["-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel]
-    subprocess.run([sys.executable, *install], check=True, capture_output=True, timeout=PATIENCE)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel])
     return environment / "bin" / "scheduler"
 
 
@@ -69,46 +77,28 @@ def test_the_wheel_works_alone(installed: Path, desk: Desk, tmp_path: Path, port
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def ask(*arguments: str, python: str = "scheduler") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [installed.with_name(python), *arguments],
-            env=desk.environment(), cwd=elsewhere, capture_output=True, text=True, check=True, timeout=PATIENCE,
-        )  # fmt: skip
+    def ask(*arguments: str, program: str = "scheduler") -> str:
+        """What a program of the new environment prints."""
+        answer = run([installed.with_name(program), *arguments], cwd=elsewhere, env=desk.environment())
+        return answer.stdout + answer.stderr
 
-    where = ask("-c", "import scheduler; print(scheduler.__file__)", python="python").stdout
-    assert Path(where.strip()).is_relative_to(installed.parents[1])
-    assert ask("--version").stdout.startswith("scheduler, version ")
+    package = ask("-c", "import scheduler; print(scheduler.__file__)", program="python").strip()
+    assert Path(package).is_relative_to(installed.parents[1])
+    assert ask("--version").startswith("scheduler, version ")
     ask("init", "config")
     # All of the starter configuration, the code of its tasks and the data that it replays.
     ask("check", "--config", "config")
-    assert (
-        "2026-11-23"
-        in ask("calendar", "--config", "config", "--from", "2026-11-23", "--until", "2026-11-24").stdout
-    )
-    starter_on(port, elsewhere / "config")
-    live = [
-        "--at",
-        "2026-11-23T10:59:50+05:30",
-        "--until",
-        "2026-11-23T11:00:20+05:30",
-        "--speed",
-        "10",
-        "--live",
-    ]
-    rehearsed = ask("rehearse", "--config", "config", *live)
-    assert '"event": "market.prices", "task": "market-monitoring"' in rehearsed.stderr
-    assert '"event": "run.failed"' not in rehearsed.stderr
+    shown = ask("calendar", "--config", "config", "--from", "2026-11-23", "--until", "2026-11-24")
+    assert shown.startswith("2026-11-23  NSE")
+    keep_to(port, elsewhere / "config")
+    minute = ["--at", "2026-11-23T10:59:50+05:30", "--until", "2026-11-23T11:00:20+05:30"]
+    log = ask("rehearse", "--config", "config", *minute, "--speed", "10", "--live")
+    assert '"event": "market.prices", "task": "market-monitoring"' in log
+    assert '"event": "run.failed"' not in log
 
 
-def test_a_program_is_found_by_its_name_in_the_environment_of_a_service(installed: Path, desk: Desk) -> None:
-    """systemd starts it with hardly any variables and from /."""
+def test_check_works_with_the_little_that_systemd_gives_a_service(installed: Path, desk: Desk) -> None:
     desk.tasks('tasks:\n  a: {command: ["true"], every: 1s}\n')
-    bare = {
-        "PATH": os.defpath,
-        "STATE_DIRECTORY": str(desk.state),
-        "CONFIGURATION_DIRECTORY": str(desk.config),
-    }
-    answer = subprocess.run(
-        [installed, "check"], env=bare, cwd="/", capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-    assert (answer.returncode, answer.stderr) == (0, "")
+    given = {"STATE_DIRECTORY": str(desk.state), "CONFIGURATION_DIRECTORY": str(desk.config)}
+    checked = run([installed, "check"], env={"PATH": os.defpath, **given}, cwd=Path("/"))
+    assert "1 task" in checked.stdout

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from urllib.request import urlopen
 
-from tests.end_to_end.daemon import Desk, starter_on
+from tests.end_to_end.daemon import CHECKOUT, Desk, keep_to
 
 
 def test_the_starter_desk_survives_each_fault_of_its_feed(desk: Desk, port: int) -> None:
     """In the middle of a trading day, five times as fast."""
-    starter_on(port, desk.config)
+    shutil.copytree(CHECKOUT / "config", desk.config, dirs_exist_ok=True)
+    keep_to(port, desk.config)
     daemon = desk.live("2026-11-23T10:59:50+05:30", "--speed", "5")
     daemon.wait_for("daemon.ready")
     daemon.wait_for("market.prices", task="market-monitoring")
