@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scheduler.core.messages import Status
 from scheduler.errors import ConfigurationError, SchedulerError, UsageError
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ def rehearse(
         raise UsageError("--live needs a --speed above 0: real tasks take real time")
     settings = _settings(config)
     zone = file_zone(settings.config_dir)
+    begin = parse_time(at, zone)
     end = None if until is None else parse_time(until, zone)
-    service.rehearse(settings, at=parse_time(at, zone), until=end, speed=speed, state=state, live=live)
+    if end is not None and end < begin:
+        raise UsageError(f"--until {until} is before --at {at}")
+    service.rehearse(settings, at=begin, until=end, speed=speed, state=state, live=live)
 
 
 @cli.command()
@@ -142,7 +146,10 @@ def calendar(config: Path | None, as_json: bool, market: str | None, start: str,
 @click.option("--task", "tasks", multiple=True, metavar="N", help="Only this task; may be given again.")
 @click.option("--from", "start", metavar="T", help="First due instant.")
 @click.option("--until", metavar="T", help="End, excluded.")
-@click.option("--status", metavar="S", help="completed, failed, cancelled, skipped, missed or running.")
+@click.option(
+    "--status", type=click.Choice([status.value for status in Status], case_sensitive=False), metavar="S",
+    help="completed, failed, cancelled, skipped, missed or running.",
+)  # fmt: skip
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N rows.")
 def history(
     config: Path | None, as_json: bool, tasks: tuple[str, ...], start: str | None, until: str | None,
@@ -182,9 +189,6 @@ def main() -> None:
         status = cli(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
-    except BrokenPipeError:  # of `scheduler plan | head`: nobody reads on, so there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
@@ -202,8 +206,12 @@ def _settings(config: Path | None) -> Settings:
 
 
 def _print(rows: Iterable[Mapping[str, Any]], as_json: bool, line: str) -> None:
-    for row in rows:
-        click.echo(json.dumps(row, ensure_ascii=False) if as_json else line.format_map(row).rstrip())
+    try:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False) if as_json else line.format_map(row).rstrip())
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `scheduler plan | head`: nobody reads on, so there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _calendar_line(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from scheduler.core.engine import Engine
 from scheduler.core.messages import (
     DAY,
     SECOND,
+    Action,
     Announce,
     ClockStepped,
     Configure,
@@ -37,6 +38,7 @@ from scheduler.core.messages import (
     LoopLag,
     Record,
     Run,
+    RunEnded,
     StartRun,
     StopRequested,
     TaskSpec,
@@ -95,6 +97,7 @@ class Daemon:
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
         self._defined: set[str] = set()
+        self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._held_back = False  # a saved file waits for the market to close
         self._running = False
@@ -116,6 +119,7 @@ class Daemon:
             raise
 
     async def _start(self) -> None:
+        seen = watch.snapshot(self._watched) if self._watched else frozenset()
         window = Window.around(self._clock.now(), self._ledger.oldest_watermark())
         configuration = await self._in_thread(partial(self._load, window))
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
@@ -144,6 +148,7 @@ class Daemon:
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
         if self._watched is not None:
             self.manager.start_task(self._watch(self._watched), "scheduler/watch")
+            self.manager.start_task(self._look_again(self._watched, seen), "scheduler/look-again")
 
     async def stop(self) -> None:
         """Start nothing more, let running work finish within its grace, then force it. Idempotent."""
@@ -191,16 +196,37 @@ class Daemon:
 
     def handle(self, event: Event) -> None:
         """Tell the engine, do what it says, and wake when it wants."""
-        for action in self.engine.handle(event, self._clock.now()):
+        actions: Sequence[Action] = self.engine.handle(event, self._clock.now())
+        if self._appointments and isinstance(event, RunEnded) and event.run in self._appointments:
+            actions = self._told_when_durable(event.run, actions)
+        for action in actions:
             if isinstance(action, Record):
                 self._ledger.record(action)
             elif isinstance(action, StartRun):
+                if action.durable:
+                    self._appointments.add(action.run)
                 self._runner.start(action)
             elif isinstance(action, Announce):
                 self._announced(action)
             else:
                 self._runner.stop(action)
         self._waker.aim(self.engine.wake_at())
+
+    def _told_when_durable(self, run: Run, actions: Sequence[Action]) -> Sequence[Action]:
+        """What was recorded before it started is reported as ended once that is recorded too."""
+        self._appointments.discard(run)
+        told = [action for action in actions if isinstance(action, Announce)]
+        if not told or not self._running:
+            return actions
+
+        async def tell() -> None:
+            await self._durable()
+            for announcement in told:
+                self._announced(announcement)
+
+        # The record is among the other actions, which are carried out before this task begins.
+        self.manager.start_task(tell(), f"scheduler/tell {run.run_id}")
+        return [action for action in actions if not isinstance(action, Announce)]
 
     def _facts(self, run: Run, spec: TaskSpec) -> Facts:
         table = self.configuration.tables[spec.market]
@@ -264,6 +290,12 @@ class Daemon:
         for name in self._defined - names:
             self._ledger.definition_ended(name, now)
         self._defined = names
+
+    async def _look_again(self, directory: Path, seen: frozenset[tuple[str, int, int]]) -> None:
+        """A file that was saved while the daemon started is live too."""
+        await asyncio.sleep(1.0)  # the watch is up by then; a reload too many does no harm
+        if watch.snapshot(directory) != seen and self.configuration.reload == "auto":
+            await self.reload("saved during the start")
 
     async def _watch(self, directory: Path) -> None:
         async for paths in watch.changes([directory]):
@@ -345,7 +377,7 @@ class Daemon:
         )
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
-        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, exception=details)
+        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, error=error, exception=details)
 
     def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
         self._say(event, "warning" if event == events.LEDGER_RECOVERED else "critical", **fields)

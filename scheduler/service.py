@@ -23,7 +23,7 @@ from scheduler.errors import LedgerError, SchedulerError
 from scheduler.ledger import typical_durations
 from scheduler.settings import Settings, unknown_variables
 
-SAME_SIGNAL = 0.2  # seconds within which a second signal is no second thought
+SAME_SIGNAL = 0.05  # seconds within which a second signal is no second thought
 FOR_EVER = 1e9  # seconds that a simulated loop runs, if nobody stops it
 IMMEDIATE = 130  # exit status after a second signal
 

@@ -12,6 +12,18 @@ _SETTLE = 800  # milliseconds at most to gather what belongs to one save
 _SUFFIXES = (".yaml", ".yml")
 
 
+def snapshot(directory: Path) -> frozenset[tuple[str, int, int]]:
+    """What tells one state of a configuration directory from another: names, times and sizes."""
+    found = set()
+    for path in (*directory.glob("*.y*ml"), *directory.glob("tasks.d/*.y*ml")):
+        try:
+            status = path.stat()
+        except OSError:  # gone, or a dangling link: whoever reads it will say so
+            continue
+        found.add((str(path), status.st_mtime_ns, status.st_size))
+    return frozenset(found)
+
+
 async def changes(directories: Collection[Path]) -> AsyncIterator[frozenset[str]]:
     """The YAML files that were saved, each time some were. Ends when it is cancelled."""
 

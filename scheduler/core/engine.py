@@ -40,6 +40,7 @@ from scheduler.core.messages import (
     TaskHistory,
     TaskSpec,
     Wake,
+    run_id,
 )
 from scheduler.core.supervision import Health
 from scheduler.core.tasks import DURATIONS, Kind, TaskState
@@ -233,7 +234,8 @@ class Engine:
 
     def _run_now(self, event: RunNow) -> None:
         state = self._state(event.task)
-        self._life.admit(state, Run(state.name, max(self._life.now, state.attempts[0] + 1), 1, Cause.MANUAL))
+        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1)  # an identity of its own
+        self._life.admit(state, Run(state.name, due, 1, Cause.MANUAL))
 
     def _cancel(self, event: CancelRequested) -> None:
         for state in self.tasks.values():
@@ -394,8 +396,10 @@ class Engine:
                     record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now)
                 )
                 life.announce(
-                    events.RUN_FAILED, "error", task=state.name, due=record.due, attempt=record.attempt,
-                    reason=Reason.INTERRUPTED, error="the scheduler ended while it ran",
+                    events.RUN_FAILED, "error", task=state.name,
+                    run_id=run_id(state.name, record.due, record.attempt), due=record.due,
+                    attempt=record.attempt, reason=Reason.INTERRUPTED,
+                    error="the scheduler ended while it ran",
                 )  # fmt: skip
             state.last_due = history.expected_from - 1
             self._catch_up(state, history)
@@ -418,8 +422,10 @@ class Engine:
             self._retry_interrupted(state, latest)
 
     def _retry_interrupted(self, state: TaskState, record: Record) -> None:
-        if state.spec.if_interrupted == "retry" and state.may_start(record.due, self._life.now):
-            state.retry_run = Run(state.name, record.due, record.attempt + 1, Cause.RETRY)
+        """Once: what is interrupted again may itself be what ends the scheduler."""
+        wanted = state.spec.if_interrupted == "retry" and record.cause != Cause.INTERRUPTED
+        if wanted and state.may_start(record.due, self._life.now):
+            state.retry_run = Run(state.name, record.due, record.attempt + 1, Cause.INTERRUPTED)
             self._life.retry(state)
 
     def _resume_chain(self, state: TaskState, history: Mapping[str, TaskHistory]) -> None:

@@ -336,7 +336,7 @@ class Lifecycle:
             self._settle(state, run, Status.FAILED)
             return
         fold = state.fold
-        if fold is not None and fold.reason == reason and (fold.last_due or fold.due) < run.due:
+        if fold is not None and _continues(fold, run, reason):
             fold = fold._replace(count=fold.count + 1, last_due=run.due)
         else:
             fold = Record(state.name, run.due, 0, Status.SKIPPED, reason, last_due=run.due,
@@ -408,6 +408,11 @@ class Lifecycle:
 
 _CLOCK_DRIVEN = frozenset({Cause.TICK, Cause.CATCH_UP})
 _QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKING_OFF})
+
+
+def _continues(fold: Record, run: Run, reason: Reason) -> bool:
+    last = fold.due if fold.last_due is None else fold.last_due
+    return fold.reason == reason and fold.cause == run.cause and last < run.due
 
 
 def _about(run: Run) -> dict[str, Any]:

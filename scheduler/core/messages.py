@@ -106,6 +106,7 @@ class Cause(StrEnum):
     TICK = "tick"
     CATCH_UP = "catch-up"
     RETRY = "retry"
+    INTERRUPTED = "interrupted"  # once more, by if_interrupted
     AFTER = "after"
     EVENT = "event"
     MANUAL = "manual"

@@ -45,6 +45,8 @@ TRADING = [tuple(instant(f"2026-11-{day}T{t}:00+05:30") for t in ("09:15", "15:3
 FROM_PRE_OPEN = [(opening - 15 * 60 * SECOND, close) for opening, close in TRADING]
 CLOCK_DRIVEN = ("tick", "catch-up", "retry")
 
+Identity = tuple[str, int, int]  # task, due, attempt
+
 
 def stretch(task: TaskSpec, now: Instant) -> tuple[Instant, Instant] | None:
     """Where a keep_running task is to run round an instant."""
@@ -57,7 +59,7 @@ def stretch(task: TaskSpec, now: Instant) -> tuple[Instant, Instant] | None:
 
 def law_4(task: TaskSpec, run: Run, now: Instant) -> bool:
     """Whether a run may be started at an instant: on time, or not too late and in its stretch of the day."""
-    if run.cause not in CLOCK_DRIVEN or now - run.due <= SECOND:
+    if run.cause not in (*CLOCK_DRIVEN, "interrupted") or now - run.due <= SECOND:
         return True
     if isinstance(task.trigger, KeepRunning):
         found = stretch(task, now)
@@ -71,7 +73,7 @@ def law_4(task: TaskSpec, run: Run, now: Instant) -> bool:
 class Witness(Desk):
     """A desk that looks at every start."""
 
-    def __init__(self, *args: Any, keys: set[tuple[str, int, int]], latest: Instant, **options: Any) -> None:
+    def __init__(self, *args: Any, keys: set[Identity], latest: Instant, **options: Any) -> None:
         self.keys = keys  # what has been started, ever
         self.latest = latest  # the latest instant there has been
         self.alive: dict[Run, Priority] = {}
@@ -161,7 +163,11 @@ class World:
         self.desk = self._desk(now, set(), now, {})
 
     def _desk(
-        self, now: Instant, keys: set[tuple[str, int, int]], latest: Instant, history: Mapping[str, TaskHistory]
+        self,
+        now: Instant,
+        keys: set[Identity],
+        latest: Instant,
+        history: Mapping[str, TaskHistory],
     ) -> Witness:
         return Witness(
             self.tasks.values(), TABLE, iso(now), scripts=self._scripts, history=history,
@@ -236,11 +242,11 @@ class World:
             self._reload(self.tasks | {name: replace(task, priority=Priority((task.priority + 1) % 3))})
 
     def _pace(self, step: Step) -> None:
-        """The task goes by the trigger of another one of its kind."""
+        """The task goes by the trigger of another one of its kind: a pace or an appointment."""
         if name := self._named(step.task):
             task = self.tasks[name]
             others = [t.trigger for t in self.all.values() if type(t.trigger) is type(task.trigger)]
-            if not isinstance(task.trigger, After):
+            if not isinstance(task.trigger, After | KeepRunning):
                 self._reload(self.tasks | {name: replace(task, trigger=others[step.task % len(others)])})
 
     def _reload(self, tasks: Mapping[str, TaskSpec]) -> None:
@@ -264,7 +270,9 @@ class World:
     # What is known and what is expected.
 
     def rows(self, name: str) -> list[Record]:
-        return sorted((r for r in self.desk.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt))
+        return sorted(
+            (r for r in self.desk.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt)
+        )
 
     def history(self) -> dict[str, TaskHistory]:
         """What a ledger would say now, definitions included."""
@@ -273,7 +281,7 @@ class World:
             rows = self.rows(name)
             accounted = max((r.last_due or r.due for r in rows if r.cause in CLOCK_DRIVEN), default=0)
             since = self.segments[name][-1].since  # by this definition
-            interrupted = tuple(r for r in rows if r.status is Status.RUNNING)
+            interrupted = tuple(r for r in rows if r.status in (Status.RUNNING, Status.QUEUED))
             found[name] = TaskHistory(max(accounted + 1, since), interrupted, rows[-1] if rows else None)
         return found
 
@@ -282,7 +290,7 @@ class World:
 
         Not while the clock repeats a time: a loop that ended with its phase has had its run.
         """
-        if self.desk.now < self.desk.latest:
+        if self.rewound or self.desk.now < self.desk.latest:
             return
         for name, task in self.tasks.items():
             if not isinstance(task.trigger, KeepRunning) or task.restart.policy != "always":
@@ -312,22 +320,22 @@ class World:
         """The ticks with an outcome, those running or waiting among them."""
         manual = {r.due for r in rows if r.cause == Cause.MANUAL}
         rows = [r for r in rows if r.due not in manual and self._defined(name, r.due)]
-        started = {r.due for r in rows if r.attempt > 0}
+        begun = {r.due for r in rows if r.attempt > 0}
+        state = self.desk.engine.tasks.get(name)
+        waiting = state.queued if state is not None else None
+        if waiting is not None and waiting.cause in CLOCK_DRIVEN and self._defined(name, waiting.due):
+            begun.add(waiting.due)
         others = [r for r in rows if r.attempt == 0]
         if isinstance(self.all[name].trigger, KeepRunning):
             # What was due while it was paused is run after all when it is resumed in the same stretch.
-            others = [r for r in others if r.due not in started]
-        both = started & {r.due for r in others}
+            others = [r for r in others if r.due not in begun]
+        both = begun & {r.due for r in others}
         assert not both, f"{name} has two outcomes for {sorted(map(iso, both))}"
-        state = self.desk.engine.tasks.get(name)
-        waiting = state.queued if state is not None else None
-        queued = {waiting.due} if waiting is not None and waiting.cause in CLOCK_DRIVEN else set()
-        queued = {due for due in queued - manual - started if self._defined(name, due)}
-        return len(started) + sum(r.count for r in others) + len(queued)
+        return len(begun) + sum(r.count for r in others)
 
     def _defined(self, name: str, due: Instant) -> bool:
-        """A loop that is defined in mid-phase is run for a due that is not expected of it."""
+        """Whether this was due; a loop defined in mid-phase is run for a due that nobody expected of it."""
         return any(
             segment.since <= due and (segment.until is None or due <= segment.until)
-            for segment in self.segments[name]
-        )
+            and segment.trigger.count_between(due, due + 1, TABLE) for segment in self.segments[name]
+        )  # fmt: skip

@@ -23,6 +23,8 @@ Entry: TypeAlias = dict[str, Any]  # a line of the log, or of a --json answer
 CHECKOUT = Path(__file__).parents[2]
 SCHEDULER = Path(sys.executable).with_name("scheduler")  # the console script
 PATIENCE = 60.0  # seconds for something that takes one or two
+# What a test sets itself, and what would have every process compile every module again.
+_OURS = ("SCHEDULER_", "PYTHONDONTWRITEBYTECODE")
 _STORY = 40  # lines of the log
 _AT_ONCE = 4  # processes
 _POLL = 0.05  # seconds between looks at what the system does not announce
@@ -118,6 +120,17 @@ class Daemon:
         self.send(number)
         return self.ended()
 
+    def insist(self, number: signal.Signals) -> int:
+        """Send a signal again and again until it ends; its exit status."""
+        time.sleep(0.2)  # a person's second thought, not one signal told twice
+
+        def over() -> bool:
+            self.send(number)
+            return self.process.poll() is not None
+
+        eventually(over, "it ends")
+        return self.ended()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
@@ -184,13 +197,12 @@ class Desk:
         return path.read_text("utf-8").splitlines() if path.exists() else []
 
     def environment(self, **more: str) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SCHEDULER_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         ours = {
             "SCHEDULER_STATE_DIR": str(self.state),
             "SCHEDULER_PYTHON_PATH": str(self.code),
             "SCHEDULER_LOG_FORMAT": "json",
             "SCHEDULER_LOG_LEVEL": "debug",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         return inherited | ours | more
 

@@ -40,8 +40,8 @@ tasks:
   hanging:
     command: [/bin/sh, -c, "trap '' TERM; sleep 600 & echo $! $$ > @/hanging.pid; while :; do sleep 1; done"]
     at: "10:00"
-    timeout: 3s
-    stop_grace: 5s
+    timeout: 1s
+    stop_grace: 1s
     restart: never
   pager:
     command: [/bin/sh, -c, 'echo "$1 $2" >> @/pages', pager, "{event}", "{task}"]
@@ -126,7 +126,7 @@ def test_a_program_that_is_not_there_fails_its_run_only(daemon: Daemon) -> None:
 def test_a_timeout_ends_the_whole_process_group(desk: Desk, daemon: Daemon) -> None:
     [failed] = daemon.seen("run.failed", task="hanging")
     assert failed["reason"] == "timeout"
-    assert "timed out after 3s" in failed["error"]
+    assert "timed out after 1s" in failed["error"]
     pids = [int(word) for word in desk.lines("hanging.pid")[0].split()]
     eventually(lambda: not any(map(alive, pids)), "both processes have ended")
 

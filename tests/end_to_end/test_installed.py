@@ -64,12 +64,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = wheels.glob("trading_hours_scheduler-*.whl")
     environment = place / "venv"
     venv.create(environment, symlinks=True)
-    python = environment / "bin" / "python"
+    python: Path = environment / "bin" / "python"
     target = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).stdout.strip()
     # Later on the path than the wheel; a .pth file in it, such as the checkout's own, is not followed.
     Path(target, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel])
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps", wheel])
     return environment / "bin" / "scheduler"
 
 
@@ -84,15 +83,14 @@ def test_the_wheel_works_alone(installed: Path, desk: Desk, tmp_path: Path, port
 
     package = ask("-c", "import scheduler; print(scheduler.__file__)", program="python").strip()
     assert Path(package).is_relative_to(installed.parents[1])
-    assert ask("--version").startswith("scheduler, version ")
     ask("init", "config")
     # All of the starter configuration, the code of its tasks and the data that it replays.
     ask("check", "--config", "config")
     shown = ask("calendar", "--config", "config", "--from", "2026-11-23", "--until", "2026-11-24")
     assert shown.startswith("2026-11-23  NSE")
     keep_to(port, elsewhere / "config")
-    minute = ["--at", "2026-11-23T10:59:50+05:30", "--until", "2026-11-23T11:00:20+05:30"]
-    log = ask("rehearse", "--config", "config", *minute, "--speed", "10", "--live")
+    moment = ["--at", "2026-11-23T10:59:50+05:30", "--until", "2026-11-23T11:00:11+05:30"]
+    log = ask("rehearse", "--config", "config", *moment, "--speed", "10", "--live")
     assert '"event": "market.prices", "task": "market-monitoring"' in log
     assert '"event": "run.failed"' not in log
 

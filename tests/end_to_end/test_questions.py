@@ -20,7 +20,7 @@ tasks:
   report: {command: ["true"], at: close+15m}
   nightly: {command: ["true"], cron: "0 2 * * *"}
   follower: {command: ["true"], after: report}
-  failing: {command: ["false"], at: "09:45", restart: never}
+  failing: {command: ["false"], at: "09:30", restart: never}
 """
 PLAN_KEYS = ["due", "task", "priority", "market", "phase", "session", "trigger"]
 HISTORY_KEYS = ["task", "due", "run_id", "attempt", "status", "reason", "started", "ended", "error", "count"]
@@ -29,11 +29,11 @@ RANK = {"critical": 0, "important": 1, "nice-to-have": 2}
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, calendars: Path) -> Iterator[Desk]:
-    """With the ledger of a rehearsed half hour round the open."""
+    """With the ledger of a rehearsed half hour that begins before the open."""
     made = Desk(tmp_path_factory.mktemp("questions"), calendars)
     made.tasks(TASKS)
     try:
-        rehearsal = made.live("2026-11-23T09:14", "--until", "2026-11-23T09:45:30", "--speed", "600")
+        rehearsal = made.live("2026-11-23T09:14", "--until", "2026-11-23T09:40", "--speed", "600")
         assert rehearsal.ended() == 0
         yield made
     finally:
@@ -127,9 +127,9 @@ def test_a_history_has_the_keys_of_the_contract_and_filters(desk: Desk) -> None:
         row for row in rows if row["task"] in {"quick", "slow"}
     ]
     quick = desk.rows(
-        "history", "--task", "quick", "--from", "2026-11-23T09:15", "--until", "2026-11-23T09:45"
+        "history", "--task", "quick", "--from", "2026-11-23T09:15", "--until", "2026-11-23T09:35"
     )
-    assert [row["due"][11:16] for row in quick] == ["09:15", "09:25", "09:35"]
+    assert [row["due"][11:16] for row in quick] == ["09:15", "09:25"]
     assert {row["status"] for row in quick} == {"completed"}
 
 
