@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 from functools import partial
@@ -291,20 +291,25 @@ class Daemon:
             self._ledger.definition_ended(name, now)
         self._defined = names
 
-    async def _look_again(self, directory: Path, seen: frozenset[tuple[str, int, int]]) -> None:
-        """A file that was saved while the daemon started is live too."""
-        await asyncio.sleep(1.0)  # the watch is up by then; a reload too many does no harm
-        if watch.snapshot(directory) != seen and self.configuration.reload == "auto":
-            await self.reload("saved during the start")
-
     async def _watch(self, directory: Path) -> None:
         async for paths in watch.changes([directory]):
-            mode = self.configuration.reload
-            if mode == "auto" or (mode == "closed-only" and not self._trading()):
-                await self.reload(f"saved: {', '.join(sorted(Path(path).name for path in paths))}")
-            else:
-                self._held_back = mode == "closed-only"
-                self._say(events.CONFIG_HELD_BACK, "info", reload=mode, files=sorted(paths))
+            await self._saved(paths)
+
+    async def _look_again(self, directory: Path, seen: frozenset[tuple[str, int, int]]) -> None:
+        """A file that was saved while the daemon started counts too."""
+        await asyncio.sleep(1.0)  # the watch is up by then; a reload too many does no harm
+        changed = watch.snapshot(directory) ^ seen
+        if changed:
+            await self._saved({path for path, _, _ in changed})
+
+    async def _saved(self, paths: Collection[str]) -> None:
+        """By `reload:` of the file in force: take it, hold it back until the close, or until told."""
+        mode = self.configuration.reload
+        if mode == "auto" or (mode == "closed-only" and not self._trading()):
+            await self.reload(f"saved: {', '.join(sorted({Path(path).name for path in paths}))}")
+        else:
+            self._held_back = mode == "closed-only"
+            self._say(events.CONFIG_HELD_BACK, "info", reload=mode, files=sorted(paths))
 
     def _trading(self) -> bool:
         table = self.configuration.tables.get(self.configuration.default_market)

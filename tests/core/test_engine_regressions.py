@@ -1,0 +1,188 @@
+"""One history for each thing that went wrong once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scheduler.core.admission import Admission
+from scheduler.core.messages import (
+    MINUTE,
+    SECOND,
+    Cause,
+    Configure,
+    LoopLag,
+    Overlap,
+    PauseRequested,
+    Priority,
+    Reason,
+    ResumeRequested,
+    RunEnded,
+    RunNow,
+    RunReturned,
+    Status,
+    StopRequested,
+    TaskHistory,
+    Wake,
+)
+from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
+from tests.core.desk import ALWAYS, Desk, bad, endless, ok, spec
+from tests.core.tables import nse_week
+from tests.helpers import iso
+
+TABLE = nse_week()
+CRITICAL_LOOP = {"priority": Priority.CRITICAL, "restart": ALWAYS}
+PACE = Every({"open": 5 * SECOND, "closed": MINUTE})
+OPEN = KeepRunning(frozenset({"open"}))
+
+
+def outcomes_of(desk: Desk, task: str) -> list[tuple[str, int, str, str]]:
+    rows = sorted((r for r in desk.rows.values() if r.task == task), key=lambda r: (r.due, r.attempt))
+    return [(iso(r.due)[11:19], r.attempt, str(r.status), str(r.reason)) for r in rows]
+
+
+def identities(desk: Desk, task: str) -> list[tuple[int, int]]:
+    return [(run.due, run.attempt) for run in desk.started if run.task == task]
+
+
+def test_a_run_asked_for_by_hand_is_not_counted_among_skipped_ticks() -> None:
+    desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T10:00:01+05:30", scripts={"a": ok(30)})
+    desk.until("2026-11-23T10:00:12+05:30").tell(RunNow("a"))
+    desk.until("2026-11-23T10:00:16+05:30")
+    skipped = [r for r in desk.rows.values() if r.status is Status.SKIPPED and r.cause == Cause.TICK]
+    assert sum(r.count for r in skipped) == 2  # at :10 and :15
+
+
+def test_a_loop_that_is_paused_and_resumed_before_it_has_ended_runs_on() -> None:
+    desk = Desk(
+        [spec("a", OPEN, **CRITICAL_LOOP)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless}
+    )
+    desk.tell(PauseRequested("a"))
+    desk.tell(ResumeRequested("a"))
+    desk.until("2026-11-23T10:01:00+05:30")
+    assert desk.engine.tasks["a"].active is not None
+
+
+def test_a_loop_comes_back_after_a_run_of_it_by_hand() -> None:
+    task = spec("a", OPEN, **CRITICAL_LOOP)
+    script = lambda run: endless(run) if run.attempt > 2 else bad(1)(run)  # noqa: E731 - a script in one line
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": script})
+    desk.until("2026-11-23T10:00:01.5+05:30").tell(RunNow("a"))
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert desk.engine.tasks["a"].active is not None
+
+
+def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand() -> None:
+    script = lambda run: ok(1)(run) if run.cause is Cause.MANUAL else bad(1)(run)  # noqa: E731 - as above
+    desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": script})
+    desk.until("2026-11-23T10:01:00+05:30")
+    desk.tell(RunNow("a"))
+    desk.until("2026-11-23T10:01:05+05:30").tell(ResumeRequested("a"))
+    desk.until("2026-11-23T10:02:00+05:30")
+    assert len(identities(desk, "a")) == len(set(identities(desk, "a")))
+
+
+def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:
+    task = spec("a", OPEN)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
+    desk.tell(Configure((), {"NSE": TABLE}))
+    desk.until("2026-11-23T10:01:00+05:30").tell(Configure((task,), {"NSE": TABLE}))
+    assert [attempt for _, attempt in identities(desk, "a")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(Priority.IMPORTANT, Priority.CRITICAL), (Priority.CRITICAL, Priority.IMPORTANT)],
+)
+def test_a_run_gives_back_the_slot_it_took_although_its_priority_has_changed(
+    before: Priority, after: Priority
+) -> None:
+    desk = Desk([spec("a", PACE, priority=before)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(2)})
+    desk.tell(Configure((spec("a", PACE, priority=after),), {"NSE": TABLE}))
+    desk.until("2026-11-23T10:00:04+05:30")
+    admission = desk.engine._admission
+    assert (admission.taken, admission._others) == (0, 0)
+
+
+def test_a_task_that_waits_for_a_slot_is_started_once_although_its_priority_changes() -> None:
+    specs = [spec("a", PACE), spec("b", At((parse_anchor("10:00"),)), overlap=Overlap.QUEUE_ONE)]
+    desk = Desk(
+        specs, TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(8), "b": ok(60)},
+        admission=Admission(slots=2, reserved=1),
+    )  # fmt: skip
+    assert desk.starts("b") == []
+    desk.tell(Configure((specs[0], replace(specs[1], priority=Priority.CRITICAL)), {"NSE": TABLE}))
+    desk.tell(RunNow("b"))
+    desk.until("2026-11-23T10:00:30+05:30")
+    assert len(desk.starts("b")) == 1
+
+
+def test_a_retry_that_waits_for_a_slot_when_all_stops_leaves_one_outcome() -> None:
+    specs = [spec("a", At((parse_anchor("10:00"),))), spec("z", At((parse_anchor("10:00"),)))]
+    scripts = {"a": bad(1), "z": ok(60)}
+    desk = Desk(
+        specs, TABLE, "2026-11-23T10:00:00+05:30", scripts=scripts, admission=Admission(slots=1, reserved=0)
+    )
+    desk.until("2026-11-23T10:00:05+05:30")  # `a` failed, `z` took the slot, the retry waits for it
+    desk.tell(StopRequested())
+    assert outcomes_of(desk, "a") == [("10:00:00", 1, "failed", "error")]
+
+
+def test_a_run_by_hand_that_never_began_is_not_recorded_as_a_tick() -> None:
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(60)})
+    desk.until("2026-11-23T10:00:01+05:30").tell(RunNow("a"))
+    desk.tell(StopRequested())
+    assert {str(r.cause) for r in desk.rows.values() if r.status is Status.MISSED} == {"manual"}
+
+
+def test_what_waits_for_a_slot_is_shed_with_the_rest() -> None:
+    specs = [spec("a", At((parse_anchor("10:00"),))), spec("b", At((parse_anchor("10:00"),)))]
+    desk = Desk(
+        specs, TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(8)},
+        admission=Admission(slots=1, reserved=0),
+    )  # fmt: skip
+    desk.tell(LoopLag(2 * SECOND))
+    desk.until("2026-11-23T10:00:30+05:30")
+    assert outcomes_of(desk, "b") == [("10:00:00", 0, "skipped", "shed")]
+
+
+def test_what_waits_in_a_queue_is_not_lost_by_a_crash_when_a_later_run_was_shed() -> None:
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE, catchup=MINUTE)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(60)})
+    desk.until("2026-11-23T10:00:07+05:30")  # the run of :05 waits for that of :00
+    desk.tell(LoopLag(2 * SECOND))
+    desk.until("2026-11-23T10:00:11+05:30")  # that of :10 is shed
+    again = Desk([task], TABLE, "2026-11-23T10:00:12+05:30", history=desk.crash())
+    assert "10:00:05" in {due for due, *_ in outcomes_of(desk, "a") + outcomes_of(again, "a")}
+
+
+def test_a_thread_that_has_not_returned_keeps_its_task_from_being_tried_again() -> None:
+    task = spec("a", At((parse_anchor("10:00"),)), **CRITICAL_LOOP)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
+    run = desk.started[0]
+    desk.tell(RunEnded(run, Status.FAILED, Reason.TIMEOUT, "timed out", lingering=True))
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert desk.started == [run]
+    desk.tell(RunReturned(run))
+    assert desk.engine._admission.taken == 0
+
+
+def test_what_was_queued_anew_is_not_given_up_at_the_deadline_of_what_it_replaced() -> None:
+    """With a catch-up of one interval the next tick and the deadline of the last one come together."""
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE, catchup=5 * SECOND)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": ok(12)})
+    for second in (5, 10):
+        desk.sleep(f"2026-11-23T10:00:{second:02}.001+05:30").tell(Wake())  # a millisecond late, as in life
+    desk.until("2026-11-23T10:00:13+05:30")
+    assert desk.starts("a")[-1] == "2026-11-23T10:00:10+05:30"
+
+
+def test_what_comes_after_a_run_that_a_crash_interrupted_is_accounted_for() -> None:
+    specs = [spec("up", At((parse_anchor("10:00"),))), spec("down", After("up"))]
+    before = Desk(specs, TABLE, "2026-11-23T09:59:00+05:30", scripts={"up": endless})
+    before.until("2026-11-23T10:05:00+05:30")
+    history = before.crash() | {"down": TaskHistory(before.now)}
+    desk = Desk(specs, TABLE, "2026-11-23T10:06:00+05:30", history=history)
+    assert outcomes_of(desk, "down") == [("10:00:00", 0, "skipped", "upstream")]
