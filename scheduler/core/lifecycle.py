@@ -13,7 +13,6 @@ from typing import Any
 
 from scheduler.core import events
 from scheduler.core.admission import Admission
-from scheduler.core.durations import format_duration
 from scheduler.core.messages import (
     SECOND,
     Action,
@@ -23,7 +22,6 @@ from scheduler.core.messages import (
     Instant,
     Level,
     Overlap,
-    Priority,
     Reason,
     Record,
     Run,
@@ -32,7 +30,8 @@ from scheduler.core.messages import (
     Status,
     StopRun,
 )
-from scheduler.core.supervision import SETTLED_AFTER, Verdict, backoff
+from scheduler.core.restarts import Restarts
+from scheduler.core.supervision import SETTLED_AFTER, Verdict
 from scheduler.core.tasks import PROMPT, Kind, TaskState
 from scheduler.core.timetable import Timetable
 
@@ -59,7 +58,7 @@ class Lifecycle:
         self.jump: tuple[Instant, Instant] = (0, 0)  # the stretch that the wall clock jumped over
         self._timetable = timetable
         self._admission = admission
-        self._jitter = jitter
+        self.restarts = Restarts(self, timetable, jitter)
         self._verbose = verbose  # announce what went well, too
         self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot: a heap
         self._waited = 0  # how many ever did: their order among equals
@@ -89,7 +88,7 @@ class Lifecycle:
         elif state.active is not None:
             self._overlap(state, run)
         else:
-            self._start_or_wait(state, run)
+            self.start_or_wait(state, run)
 
     def _refusal(self, state: TaskState, run: Run) -> Reason | None:
         if state.lingering is not None:
@@ -132,7 +131,7 @@ class Lifecycle:
 
     def give_up_queued(self, state: TaskState, reason: Reason) -> None:
         run, state.queued = state.queued, None
-        self._clear(state, Kind.DEADLINE)
+        self.clear(state, Kind.DEADLINE)
         if run is not None:
             if reason is Reason.STOPPED:
                 self.miss(state, run.due, reason)
@@ -141,7 +140,7 @@ class Lifecycle:
 
     # It starts.
 
-    def _start_or_wait(self, state: TaskState, run: Run) -> None:
+    def start_or_wait(self, state: TaskState, run: Run) -> None:
         if self._admission.has_slot(state.spec.priority):
             self._start(state, run)
         else:
@@ -197,9 +196,9 @@ class Lifecycle:
         else:
             self._admission.release(state.spec.priority)
         if state.keeps_running:
-            self._clear(state, Kind.SETTLED)
+            self.clear(state, Kind.SETTLED)
         if self.stopping:
-            self._clear(state, Kind.STOP)
+            self.clear(state, Kind.STOP)
         self.out.append(
             Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
                    event.error, 1, None, run.cause, state.table.version)
@@ -210,9 +209,10 @@ class Lifecycle:
         elif status is Status.FAILED:
             again = self._failed(state, run, event)
         else:
-            again = self._cancelled(state, run, reason)
+            self.announce(events.RUN_CANCELLED, "info", **_about(run), reason=reason)
+            again = self.restarts.after_cancellation(state, run, reason)
         if state.dependents and not again:
-            self._settle(state, run, status)
+            self.settle(state, run, status)
         if state.queued is not None or self._waiting:
             self._next(state)
 
@@ -229,101 +229,22 @@ class Lifecycle:
             and state.span_at(self.now) is not None
         ):
             state.success = self.now
-            return self._supervise(state, run, "returned")
+            return self.restarts.after_failure(state, run, "returned")
         self.proven_healthy(state)
         return False
 
     def _failed(self, state: TaskState, run: Run, event: RunEnded) -> bool:
         self.announce(events.RUN_FAILED, "error", **_about(run), reason=event.reason, error=event.error)
-        return self._supervise(state, run, event.error or event.reason)
-
-    def _cancelled(self, state: TaskState, run: Run, reason: str) -> bool:
-        self.announce(events.RUN_CANCELLED, "info", **_about(run), reason=reason)
-        wanted = not self.stopping and not state.removed
-        if reason in (Reason.RESTARTED, Reason.RELOADED) and wanted and self._may_retry(state, run, self.now):
-            again = run._replace(attempt=run.attempt + 1, cause=Cause.RETRY)
-            self.announce(events.TASK_RESTARTING, "info", task=state.name, run_id=again.run_id,
-                          attempt=again.attempt, delay="0s", reason=reason)  # fmt: skip
-            state.retry_run = again
-            self.retry(state)
-            return True
-        if reason == Reason.RELOADED and wanted:
-            self.revive(state)  # by its new `during`
-        return False
+        return self.restarts.after_failure(state, run, event.error or event.reason)
 
     def proven_healthy(self, state: TaskState) -> None:
         state.success = self.now
         if state.supervisor.succeeded() is Verdict.RECOVER:
             self.announce(events.TASK_RECOVERED, "info", task=state.name)
 
-    # It is tried again (law 5).
-
-    def _supervise(self, state: TaskState, run: Run, cause: str) -> bool:
-        """Ask supervision; whether the run will be tried again."""
-        if self.stopping or state.removed:
-            return False
-        verdict = state.supervisor.failed(self.now)
-        if verdict is Verdict.PARK:
-            self.announce(
-                events.TASK_PARKED, "error", task=state.name, reason=cause,
-                failures=state.supervisor.consecutive, ends_by="resume, or a changed definition",
-            )  # fmt: skip
-        if verdict not in (Verdict.RETRY, Verdict.ALARM_AND_RETRY):
-            return False
-        if verdict is Verdict.ALARM_AND_RETRY:
-            self.announce(events.TASK_CRASH_LOOPING, "critical", task=state.name, reason=cause,
-                          failures=state.supervisor.consecutive)  # fmt: skip
-        until = self._retry_at(state)
-        if state.paused or not self._may_retry(state, run, until):
-            return False
-        again = run._replace(attempt=run.attempt + 1, cause=Cause.RETRY)
-        state.retry_run = again
-        self._timetable.set(state.timer(Kind.RETRY), until)
-        state.supervisor.restarts += 1
-        policy = state.spec.restart
-        last = "it is parked" if policy.then == "park" else "an alarm, and it is tried on"
-        self.announce(
-            events.TASK_RESTARTING, "warning", task=state.name, run_id=again.run_id, attempt=again.attempt,
-            delay=format_duration((until - self.now) // 1_000_000 * 1_000_000), reason=cause,
-            after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}",
-        )  # fmt: skip
-        return True
-
-    def _retry_at(self, state: TaskState) -> Instant:
-        piece = state.piece_at(self.now)
-        trading = piece is not None and piece.trading
-        until = self.now + backoff(state.supervisor.consecutive, trading=trading, jitter=self._jitter)
-        if state.spec.priority is Priority.CRITICAL and piece is not None:
-            until = min(until, state.table.next_change(self.now))
-        return until
-
-    def _may_retry(self, state: TaskState, run: Run, at: Instant) -> bool:
-        """A retry stays in its stretch of the day, like a catch-up: no square-off after the close."""
-        if state.keeps_running:
-            span = state.span_at(at)
-            return span is not None and (span[0] is None or span[0] == run.due)
-        return not state.is_appointment or state.same_stretch(run.due, at)
-
-    def retry(self, state: TaskState) -> None:
-        """The backoff is over."""
-        run, state.retry_run = state.retry_run, None
-        if run is None:
-            return
-        barred = self.stopping or state.paused or state.active is not None
-        if barred or not self._may_retry(state, run, self.now):
-            self._settle(state, run, Status.FAILED)  # the failed attempt stands
-        else:
-            self._start_or_wait(state, run)
-
-    def give_up_retry(self, state: TaskState) -> None:
-        run, state.retry_run = state.retry_run, None
-        self._clear(state, Kind.RETRY)
-        if run is not None:
-            self._settle(state, run, Status.FAILED)
-
     # Its outcome is final.
 
-    def _settle(self, state: TaskState, run: Run, status: Status) -> None:
+    def settle(self, state: TaskState, run: Run, status: Status) -> None:
         for dependent in state.dependents:
             if status is Status.COMPLETED:
                 self.admit(dependent, Run(dependent.name, run.due, 1, Cause.AFTER))
@@ -333,7 +254,7 @@ class Lifecycle:
     def skip(self, state: TaskState, run: Run, reason: Reason) -> None:
         """A due run that is not started. Skips in a row for one reason are one row with a count."""
         if run.attempt > 1:  # a queued retry that never got its slot: the failed attempt stands
-            self._settle(state, run, Status.FAILED)
+            self.settle(state, run, Status.FAILED)
             return
         fold = state.fold
         if fold is not None and _continues(fold, run, reason):
@@ -350,7 +271,7 @@ class Lifecycle:
                 self.happened.append(skipped)
         state.fold = fold
         self.out.append(fold)
-        self._settle(state, run, Status.SKIPPED)
+        self.settle(state, run, Status.SKIPPED)
 
     def why_missed(self, first: Instant, last: Instant) -> Reason:
         """Why nobody looked at what was due from ``first`` to ``last``."""
@@ -390,17 +311,17 @@ class Lifecycle:
     def _next(self, state: TaskState) -> None:
         if state.queued is not None and state.active is None and not self.stopping:
             run, state.queued = state.queued, None
-            self._clear(state, Kind.DEADLINE)
+            self.clear(state, Kind.DEADLINE)
             self.admit(state, run)
         waiting = self._waiting
         while waiting and self._admission.has_slot(waiting[0][3].spec.priority):
             *_, waiter, run = heappop(waiting)
             if waiter.queued is run:
                 waiter.queued = None
-                self._clear(waiter, Kind.DEADLINE)
+                self.clear(waiter, Kind.DEADLINE)
                 self._start(waiter, run)
 
-    def _clear(self, state: TaskState, kind: int) -> None:
+    def clear(self, state: TaskState, kind: int) -> None:
         timer = state.timers.get(kind)
         if timer is not None and timer.when is not None:
             self._timetable.set(timer, None)

@@ -124,6 +124,13 @@ class TaskState:
             return span is not None and (span[0] is None or span[0] == due)
         return now <= self.latest_start(due) and self.same_stretch(due, now)
 
+    def may_retry(self, due: Instant, at: Instant) -> bool:
+        """A retry stays in its stretch of the day, like a catch-up: no square-off after the close."""
+        if self.keeps_running:
+            span = self.span_at(at)
+            return span is not None and (span[0] is None or span[0] == due)
+        return not self.is_appointment or self.same_stretch(due, at)
+
     def same_stretch(self, due: Instant, now: Instant) -> bool:
         """No boundary between trading time and the rest lies between the two."""
         return self.piece_at(due) is None or self.table.next_flip(due) > now

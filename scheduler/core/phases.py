@@ -1,0 +1,58 @@
+"""The markets in use: their phases are announced as they change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scheduler.core import events
+from scheduler.core.lifecycle import Lifecycle
+from scheduler.core.market import MarketTable
+from scheduler.core.messages import Instant
+from scheduler.core.tasks import Kind
+from scheduler.core.timetable import Timer, Timetable
+
+
+class Market:
+    """One market whose phases are announced."""
+
+    __slots__ = ("table", "timer")
+
+    def __init__(self, table: MarketTable) -> None:
+        self.table = table
+        self.timer: Timer[object] = Timer(self, Kind.PHASE, -1)
+
+
+class Phases:
+    """Watches the tables of all markets."""
+
+    def __init__(self, life: Lifecycle, timetable: Timetable[object]) -> None:
+        self._life = life
+        self._timetable = timetable
+        self._markets: dict[str, Market] = {}
+
+    def configure(self, tables: Mapping[str, MarketTable]) -> None:
+        """These are the markets from now on."""
+        for name in [name for name in self._markets if name not in tables]:
+            self._timetable.set(self._markets.pop(name).timer, None)
+        for name, table in tables.items():
+            market = self._markets.setdefault(name, Market(table))
+            market.table = table
+            self._watch(market)
+
+    def changed(self, market: Market, at: Instant) -> None:
+        table = market.table
+        now = self._life.now
+        if not table.first < at < table.last:
+            return  # the table is at its end: nothing is known to have changed
+        before, piece = table.phase_at(at - 1), table.phase_at(now)
+        self._watch(market)
+        session = table.session_at(now)
+        self._life.announce(
+            events.MARKET_PHASE_CHANGED, "info", market=table.name, previous=before.phase, phase=piece.phase,
+            until=table.next_change(now), reason=piece.reason, session=session.date if session else "",
+        )  # fmt: skip
+
+    def _watch(self, market: Market) -> None:
+        now = self._life.now
+        if market.table.first <= now < market.table.last:
+            self._timetable.set(market.timer, market.table.next_change(now))

@@ -1,0 +1,102 @@
+"""A run is tried again: after a failure by policy, after a cancellation for its sake (law 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scheduler.core import events
+from scheduler.core.durations import format_duration
+from scheduler.core.messages import MILLISECOND, Cause, Instant, Priority, Reason, Run, Status
+from scheduler.core.supervision import Verdict, backoff
+from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.timetable import Timetable
+
+if TYPE_CHECKING:
+    from scheduler.core.lifecycle import Lifecycle
+
+
+class Restarts:
+    """Retries of one engine's tasks; ``retry_run`` of a task is the attempt that waits."""
+
+    def __init__(self, life: Lifecycle, timetable: Timetable[object], jitter: Callable[[], float]) -> None:
+        self._life = life
+        self._timetable = timetable
+        self._jitter = jitter
+
+    def after_failure(self, state: TaskState, run: Run, cause: str) -> bool:
+        """Ask supervision; whether the run will be tried again."""
+        life = self._life
+        if life.stopping or state.removed:
+            return False
+        verdict = state.supervisor.failed(life.now)
+        failures = state.supervisor.consecutive
+        if verdict is Verdict.PARK:
+            life.announce(
+                events.TASK_PARKED, "error", task=state.name, reason=cause, failures=failures,
+                ends_by="resume, or a changed definition",
+            )  # fmt: skip
+        if verdict is Verdict.ALARM_AND_RETRY:
+            life.announce(
+                events.TASK_CRASH_LOOPING, "critical", task=state.name, reason=cause, failures=failures
+            )
+        if verdict not in (Verdict.RETRY, Verdict.ALARM_AND_RETRY):
+            return False
+        until = self._backoff_until(state)
+        if state.paused or not state.may_retry(run.due, until):
+            return False
+        self._timetable.set(state.timer(Kind.RETRY), until)
+        self._announce(state, run, until, cause)
+        return True
+
+    def after_cancellation(self, state: TaskState, run: Run, reason: str) -> bool:
+        """Start again at once what was ended only to be started again; whether it was."""
+        life = self._life
+        if life.stopping or state.removed or reason not in (Reason.RESTARTED, Reason.RELOADED):
+            return False
+        if state.may_retry(run.due, life.now):
+            self._announce(state, run, life.now, reason)
+            self.due(state)
+            return True
+        if reason == Reason.RELOADED:
+            life.revive(state)  # by its new `during`
+        return False
+
+    def due(self, state: TaskState) -> None:
+        """The backoff is over."""
+        life = self._life
+        run, state.retry_run = state.retry_run, None
+        if run is None:
+            return
+        barred = life.stopping or state.paused or state.active is not None
+        if barred or not state.may_retry(run.due, life.now):
+            life.settle(state, run, Status.FAILED)  # the failed attempt stands
+        else:
+            life.start_or_wait(state, run)
+
+    def give_up(self, state: TaskState) -> None:
+        run, state.retry_run = state.retry_run, None
+        self._life.clear(state, Kind.RETRY)
+        if run is not None:
+            self._life.settle(state, run, Status.FAILED)
+
+    def _backoff_until(self, state: TaskState) -> Instant:
+        now = self._life.now
+        piece = state.piece_at(now)
+        trading = piece is not None and piece.trading
+        until = now + backoff(state.supervisor.consecutive, trading=trading, jitter=self._jitter)
+        if state.spec.priority is Priority.CRITICAL and piece is not None:
+            until = min(until, state.table.next_change(now))
+        return until
+
+    def _announce(self, state: TaskState, run: Run, until: Instant, reason: str) -> None:
+        again = state.retry_run = run._replace(attempt=run.attempt + 1, cause=Cause.RETRY)
+        state.supervisor.restarts += 1
+        policy = state.spec.restart
+        last = "it is parked" if policy.then == "park" else "an alarm, and it is tried on"
+        delay = (until - self._life.now) // MILLISECOND * MILLISECOND
+        self._life.announce(
+            events.TASK_RESTARTING, "warning" if delay else "info", task=state.name, run_id=again.run_id,
+            attempt=again.attempt, delay=format_duration(delay), reason=reason,
+            after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}",
+        )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Which tasks there are, and how they hang together; what a reload changes and what it leaves alone."""
+
+from __future__ import annotations
+
+from scheduler.core import events
+from scheduler.core.alarms import Alarms
+from scheduler.core.lifecycle import Lifecycle
+from scheduler.core.market import MarketTable
+from scheduler.core.messages import Configure, Reason, Status, TaskSpec
+from scheduler.core.recovery import Recovery
+from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.timetable import Timetable
+from scheduler.core.triggers import After, On
+
+
+class Roster:
+    """The tasks of one engine, by name; one that is removed stays until its last run has ended."""
+
+    def __init__(
+        self, life: Lifecycle, timetable: Timetable[object], alarms: Alarms, recovery: Recovery
+    ) -> None:
+        self.tasks: dict[str, TaskState] = {}
+        self.listeners: dict[str, list[TaskState]] = {}  # event -> the `on` tasks that wait for it
+        self._life = life
+        self._timetable = timetable
+        self._alarms = alarms
+        self._recovery = recovery
+
+    def configure(self, event: Configure) -> None:
+        """Take new tasks and tables; what is the same keeps its state, timing and running runs."""
+        ordered = sorted(event.specs, key=lambda spec: (spec.priority, spec.name))
+        names = {spec.name for spec in ordered if spec.enabled}
+        for name in [name for name in self.tasks if name not in names]:
+            self._remove(self.tasks[name])
+        fresh = []
+        for rank, spec in enumerate(ordered):
+            if not spec.enabled:
+                continue
+            table = event.tables[spec.market]
+            state = self.tasks.get(spec.name)
+            if state is None:
+                state = self.tasks[spec.name] = TaskState(spec, table, rank, self._life.now)
+                fresh.append(state)
+                self._refuse(state, event.refused.get(spec.name, ""))
+            else:
+                self._redefine(state, spec, table, rank, event.refused.get(spec.name, ""))
+        self._link()
+        for state in fresh:
+            self._recovery.begin(state, event.history.get(state.name))
+            self._arm(state)
+        for state in fresh:
+            self._recovery.resume_chain(state, event.history)
+
+    def _remove(self, state: TaskState) -> None:
+        state.removed = True
+        self._life.restarts.give_up(state)
+        self._life.give_up_queued(state, Reason.STOPPED)
+        for timer in state.timers.values():
+            self._timetable.set(timer, None)
+        if state.keeps_running:
+            self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
+        self.forget_removed(state)
+
+    def _refuse(self, state: TaskState, error: str) -> None:
+        """A task whose callable cannot be had is parked, loudly; the others are not its concern."""
+        if error and error != state.refused:
+            self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=error,
+                                ends_by="a reload once it can be imported")  # fmt: skip
+        state.refused = error
+
+    def _redefine(
+        self, state: TaskState, spec: TaskSpec, table: MarketTable, rank: int, refused: str
+    ) -> None:
+        state.rank = rank
+        for timer in state.timers.values():
+            timer.rank_as(rank)
+        changed = spec != state.spec or state.removed or refused != state.refused
+        state.removed = False
+        self._refuse(state, refused)
+        if not changed and table.version == state.table.version and table.last == state.table.last:
+            return
+        kept_running = state.keeps_running
+        state.define(spec, table)
+        if changed:
+            self._life.restarts.give_up(state)
+            state.supervisor = type(state.supervisor)(spec.restart)
+            if kept_running:
+                self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
+        self._arm(state)
+
+    def _arm(self, state: TaskState) -> None:
+        """Set the clock-driven timers by what is due after now and not yet accounted for."""
+        now = self._life.now
+        after = max(now, state.last_due)
+        self._timetable.set(state.tick, state.trigger.next_after(after, state.table))
+        if state.keeps_running:
+            span = state.span_at(now)
+            self._timetable.set(state.timer(Kind.SPAN_END), None if span is None else span[1])
+            if span is None:
+                self._life.stop_run(state, Status.COMPLETED, Reason.PHASE_ENDED)
+            else:
+                self._life.revive(state)
+        self._alarms.arm(state)
+
+    def _link(self) -> None:
+        """Who comes after whom, who restarts with whom, who waits for which event."""
+        self.listeners = {}
+        dependents: dict[str, list[TaskState]] = {}
+        followers: dict[str, list[TaskState]] = {}
+        for state in sorted(self.tasks.values(), key=lambda state: state.rank):
+            if state.removed:
+                continue
+            if isinstance(state.trigger, After):
+                dependents.setdefault(state.trigger.upstream, []).append(state)
+            elif isinstance(state.trigger, On):
+                for event in state.trigger.events:
+                    self.listeners.setdefault(event, []).append(state)
+            if state.spec.restart_with:
+                followers.setdefault(state.spec.restart_with, []).append(state)
+        for state in self.tasks.values():
+            state.dependents = tuple(dependents.get(state.name, ()))
+            state.followers = tuple(followers.get(state.name, ()))
+
+    def forget_removed(self, state: TaskState) -> None:
+        """Let go of a removed task once nothing of it runs."""
+        if state.removed and state.active is None and state.lingering is None:
+            del self.tasks[state.name]
