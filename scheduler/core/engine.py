@@ -86,6 +86,7 @@ class Engine:
             Kind.RETRY: lambda state, _: self._life.restarts.due(state),
             Kind.TICK: ticks.tick,
             Kind.DEADLINE: lambda state, _: self._life.give_up_queued(state, Reason.NO_SLOT),
+            Kind.WAITING: lambda life, _: life.give_up_late_waiters(),
             Kind.SETTLED: lambda state, _: self._life.proven_healthy(state),
             Kind.UNPAUSE: lambda state, _: self._resume(ResumeRequested(state.name)),
             Kind.FRESH: lambda state, _: self._alarms.fresh_due(state),

@@ -8,7 +8,6 @@ the tasks that come ``after`` learn of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import Any
 
 from scheduler.core import events
@@ -33,7 +32,8 @@ from scheduler.core.messages import (
 from scheduler.core.restarts import Restarts
 from scheduler.core.supervision import SETTLED_AFTER, Verdict
 from scheduler.core.tasks import PROMPT, Kind, TaskState
-from scheduler.core.timetable import Timetable
+from scheduler.core.timetable import Timer, Timetable
+from scheduler.core.waiting import LOOK_EVERY, WaitingRoom
 
 CANCEL_GRACE = 2 * SECOND  # at shutdown, between the cancellation of a run and its end by force
 
@@ -60,8 +60,8 @@ class Lifecycle:
         self._admission = admission
         self.restarts = Restarts(self, timetable, jitter)
         self._verbose = verbose  # announce what went well, too
-        self._waiting: list[tuple[int, Instant, int, TaskState, Run]] = []  # for a slot: a heap
-        self._waited = 0  # how many ever did: their order among equals
+        self._waiting = WaitingRoom()  # for a slot
+        self._look: Timer[object] = Timer(self, Kind.WAITING, -1)
 
     def announce(self, event: str, level: Level, **fields: Any) -> None:
         action = Announce(event, level, fields)
@@ -84,6 +84,8 @@ class Lifecycle:
             return
         refusal = self._refusal(state, run)
         if refusal is not None:
+            # The older first: what is on record must never be ahead of what is not.
+            self.give_up_queued(state, Reason.OVERLAP if state.active else Reason.NO_SLOT)
             self.skip(state, run, refusal)
         elif state.active is not None:
             self._overlap(state, run)
@@ -116,6 +118,10 @@ class Lifecycle:
             self.skip(state, run, Reason.OVERLAP)
             return
         self._queue(state, run, Reason.OVERLAP)
+        if not state.keeps_running:
+            since = self._late_from(run)
+            latest = min(state.latest_start(since), state.table.next_flip(since) - 1)
+            self._timetable.set(state.timer(Kind.DEADLINE), latest + 1)
         if overlap is Overlap.CANCEL_PREVIOUS:
             self.stop_run(state, Status.CANCELLED, Reason.SUPERSEDED)
 
@@ -124,10 +130,9 @@ class Lifecycle:
         if state.queued is not None:
             self.skip(state, state.queued, reason)
         state.queued = run
-        if not state.keeps_running:
-            since = run.due if run.cause in _CLOCK_DRIVEN else self.now
-            latest = min(state.latest_start(since), state.table.next_flip(since) - 1)
-            self._timetable.set(state.timer(Kind.DEADLINE), latest + 1)
+
+    def _late_from(self, run: Run) -> Instant:
+        return run.due if run.cause in _CLOCK_DRIVEN else self.now
 
     def give_up_queued(self, state: TaskState, reason: Reason) -> None:
         run, state.queued = state.queued, None
@@ -145,8 +150,9 @@ class Lifecycle:
             self._start(state, run)
         else:
             self._queue(state, run, Reason.NO_SLOT)
-            self._waited += 1
-            heappush(self._waiting, (state.rank, run.due, self._waited, state, run))
+            self._waiting.add(state, run, self._late_from(run))
+            if self._look.when is None:
+                self._timetable.set(self._look, self.now + LOOK_EVERY)
 
     def _start(self, state: TaskState, run: Run) -> None:
         spec = state.spec
@@ -314,12 +320,23 @@ class Lifecycle:
             self.clear(state, Kind.DEADLINE)
             self.admit(state, run)
         waiting = self._waiting
-        while waiting and self._admission.has_slot(waiting[0][3].spec.priority):
-            *_, waiter, run = heappop(waiting)
-            if waiter.queued is run:
-                waiter.queued = None
-                self.clear(waiter, Kind.DEADLINE)
-                self._start(waiter, run)
+        while waiting and (waiter := waiting.first()) is not None:
+            if not self._admission.has_slot(waiter.state.spec.priority):
+                return
+            waiting.pop()
+            state, run = waiter.state, waiter.run
+            refusal = Reason.NO_SLOT if waiter.too_late(self.now) else self._refusal(state, run)
+            if refusal is None:
+                state.queued = None
+                self._start(state, run)
+            else:
+                self.give_up_queued(state, refusal)
+
+    def give_up_late_waiters(self) -> None:
+        """Runs that got no slot in the time that law 4 gives them."""
+        for waiter in self._waiting.too_late(self.now):
+            self.give_up_queued(waiter.state, Reason.NO_SLOT)
+        self._timetable.set(self._look, self.now + LOOK_EVERY if self._waiting else None)
 
     def clear(self, state: TaskState, kind: int) -> None:
         timer = state.timers.get(kind)

@@ -21,7 +21,7 @@ class Kind:
     """The kinds of timers; of those due together for one task the lower goes first."""
 
     # TICK before RETRY: a tick that comes due when the backoff is over goes instead of the retry.
-    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH = range(10)
+    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH, WAITING = range(11)
 
 
 # Timers that measure durations: they move along when the wall clock steps.

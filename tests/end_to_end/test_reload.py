@@ -106,14 +106,15 @@ def test_sighup_reloads_where_saving_alone_does_not(desk: Desk) -> None:
     assert daemon.stop() == 0
 
 
-def test_files_of_tasks_d_come_and_go(desk: Desk, daemon: Daemon) -> None:
-    directory = desk.config / "tasks.d"
-    directory.mkdir()
-    more = directory / "more.yaml"
-    more.write_text('tasks:\n  more: {command: ["true"], every: 1s}\n', "utf-8")
+def test_a_directory_tasks_d_comes_and_goes_as_a_whole(desk: Desk, daemon: Daemon) -> None:
+    settle(desk, "kept")
+    elsewhere, directory = desk.file("tasks.d"), desk.config / "tasks.d"
+    elsewhere.mkdir()
+    (elsewhere / "more.yaml").write_text('tasks:\n  more: {command: ["true"], every: 1s}\n', "utf-8")
+    elsewhere.rename(directory)
     assert daemon.wait_for("config.reloaded")["added"] == ["more"]
     daemon.wait_for("run.completed", task="more")
-    more.unlink()
+    directory.rename(elsewhere)
     assert daemon.wait_for("config.reloaded")["removed"] == ["more"]
 
 

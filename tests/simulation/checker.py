@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tests.simulation.desk import DESK, Plan, ordeal
@@ -100,8 +101,7 @@ def check(story: Story) -> list[str]:
         by_task[row.task].append(row)
     for name, plan in DESK.items():
         rows = sorted(by_task[name], key=lambda row: (row.due, row.attempt))
-        for message in _task(story, name, plan, rows, by_task):
-            problems.append(f"{name}: {message}")
+        problems += [f"{name}: {message}" for message in _task(story, name, plan, rows, by_task)]
     return problems
 
 
@@ -140,8 +140,10 @@ def _task(
     for row in rows:
         if row.status in ("queued", "running"):
             yield f"{row} has no outcome"
-        elif row.status == "missed" and not story.in_the_dark(row.due, (row.last_due or row.due)):
-            yield f"{row} was missed although somebody was there"
+        elif row.status == "missed" and not story.in_the_dark(row.due, _reach(row)):
+            ends = [other.ended for other in by_task.get(plan.after or "", ()) if other.due == row.due]
+            if not any(end is not None and story.in_the_dark(end, end) for end in ends):
+                yield f"{row} was missed although somebody was there"
         elif row.status == "skipped":
             yield from _skip(plan, row, begun[: bisect_left(begun, row.due, key=lambda other: other.due)])
         if row.attempt > 0:
@@ -195,7 +197,9 @@ def _conduct(story: Story, plan: Plan, row: Any) -> Iterator[str]:
             yield f"{row} began {late / SECOND} s late for no reason"
     if plan.at and flips_between(row.due, row.started):
         yield f"{row} is an appointment that was kept after its time"
-    if plan.keep_running and not any(a == row.due and row.started < b for a, b in stretches(plan.keep_running)):
+    if plan.keep_running and not any(
+        a == row.due and row.started < b for a, b in stretches(plan.keep_running)
+    ):
         yield f"{row} began outside of its phases"
     yield from _ending(story, plan, row)
 
@@ -240,7 +244,7 @@ def _skip(plan: Plan, row: Any, earlier: list[Any]) -> Iterator[str]:
         if not any(other.started <= row.due and _end(other) >= row.due for other in earlier[-8:]):
             yield f"{row} was skipped although nothing ran"
     elif row.reason == "backing-off":
-        if plan.restart == "never" or not any(other.status == "failed" for other in earlier[-1:]):
+        if plan.restart == "never" or not any(other.status == "failed" for other in earlier[-6:]):
             yield f"{row} was skipped although nothing had failed"
     elif row.reason == "parked":
         failed = [other.ended for other in earlier[-20:] if other.status == "failed"]
@@ -257,7 +261,7 @@ def _end(row: Any) -> int:
 
 def _attempts(story: Story, plan: Plan, rows: list[Any]) -> Iterator[str]:
     """Attempts count from 1, each after a failure and a backoff."""
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         if after.attempt > 1 and (after.due, after.attempt) != (before.due, before.attempt + 1):
             yield f"{after} does not follow an attempt"
         if after.attempt <= 1 or after.due != before.due or before.attempt == 0:
@@ -266,7 +270,7 @@ def _attempts(story: Story, plan: Plan, rows: list[Any]) -> Iterator[str]:
         if not again:
             yield f"{after} was tried again after {before.status}"
         gap = after.started - before.ended
-        if plan.keep_running and before.status != "failed" or before.reason == "interrupted":
+        if (plan.keep_running and before.status != "failed") or before.reason == "interrupted":
             continue  # taken up again by the next daemon
         cap = 30 if trading_at(before.ended) else 300
         if not story.disturbed(before.ended, after.started) and not story.steps:

@@ -48,7 +48,9 @@ DESK: dict[str, Plan] = {
     "risk": Plan("important", every={"pre-open": 45, "open": 120}, offset=7, overlap="queue-one", faults=0.2),
     "sweep": Plan("important", every={"open": 100, "closed": None}, overlap="cancel-previous", faults=0.2),
     "audit": Plan("important", every={"*": 1800}, sync=True, catchup=600),
-    "square-off": Plan("critical", at=(("15:10", 0), ("close", -60)), restart="always", catchup=900, faults=0.5),
+    "square-off": Plan(
+        "critical", at=(("15:10", 0), ("close", -60)), restart="always", catchup=900, faults=0.5
+    ),
     "report": Plan("important", at=(("close", 900), ("open", -600)), catchup=3600, timeout=600, faults=0.3),
     "quarter": Plan(
         "important",
