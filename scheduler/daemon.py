@@ -40,6 +40,7 @@ from scheduler.core.messages import (
     Run,
     RunEnded,
     StartRun,
+    Status,
     StopRequested,
     TaskSpec,
     Wake,
@@ -97,6 +98,8 @@ class Daemon:
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
         self._defined: set[str] = set()
+        self._begun: list[tuple[Run, Record]] = []  # in this turn of the loop
+        self._begun_before: list[tuple[Run, Record]] = []  # in the one before
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._held_back = False  # a saved file waits for the market to close
@@ -199,18 +202,43 @@ class Daemon:
         actions: Sequence[Action] = self.engine.handle(event, self._clock.now())
         if self._appointments and isinstance(event, RunEnded) and event.run in self._appointments:
             actions = self._told_when_durable(event.run, actions)
+        begun: Record | None = None  # comes right before its StartRun
         for action in actions:
             if isinstance(action, Record):
-                self._ledger.record(action)
+                if action.status is Status.RUNNING:
+                    begun = action
+                else:
+                    self._ledger.record(action)
             elif isinstance(action, StartRun):
-                if action.durable:
-                    self._appointments.add(action.run)
-                self._runner.start(action)
+                self._start_run(action, begun)
             elif isinstance(action, Announce):
                 self._announced(action)
             else:
                 self._runner.stop(action)
         self._waker.aim(self.engine.wake_at())
+
+    def _start_run(self, action: StartRun, begun: Record | None) -> None:
+        """An appointment is on record before it begins. A pace's run need not be if it ends at once."""
+        assert begun is not None
+        if action.durable:
+            self._appointments.add(action.run)
+            self._ledger.record(begun)
+        else:
+            if not (self._begun or self._begun_before):
+                asyncio.get_running_loop().call_soon(self._record_begun)
+            self._begun.append((action.run, begun))
+        self._runner.start(action)
+
+    def _record_begun(self) -> None:
+        """What still runs after a whole turn of the loop is put on record as running."""
+        tasks = self.engine.tasks
+        for run, record in self._begun_before:
+            state = tasks.get(run.task)
+            if state is not None and state.active is run:
+                self._ledger.record(record)
+        self._begun_before, self._begun = self._begun, []
+        if self._begun_before:
+            asyncio.get_running_loop().call_soon(self._record_begun)
 
     def _told_when_durable(self, run: Run, actions: Sequence[Action]) -> Sequence[Action]:
         """What was recorded before it started is reported as ended once that is recorded too."""

@@ -103,14 +103,6 @@ def test_every_mistake_of_every_file_is_reported_at_once_with_its_place(desk: De
     assert said.keys() == expected.keys()  # nothing that follows from another mistake, no traceback
 
 
-def test_a_mistake_alone_is_refused_as_well(desk: Desk) -> None:
-    desk.tasks('tasks:\n  a: {command: ["true"], at: 1600}\n')
-    daemon = desk.run()
-    assert daemon.ended() == 78
-    [message] = daemon.messages
-    assert message.startswith(f"{desk.tasks_file}:2:30: ")
-
-
 def a_directory_instead_of_the_file(desk: Desk) -> None:
     desk.tasks_file.mkdir()
 
