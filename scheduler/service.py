@@ -21,6 +21,7 @@ from scheduler.core.triggers import KeepRunning
 from scheduler.daemon import Daemon
 from scheduler.errors import LedgerError, SchedulerError
 from scheduler.ledger import typical_durations
+from scheduler.notify import Notifier
 from scheduler.settings import Settings, unknown_variables
 
 SAME_SIGNAL = 0.05  # seconds within which a second signal is no second thought
@@ -44,7 +45,7 @@ def run(settings: Settings) -> None:
         accepted=loader.keep_accepted,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(daemon_of))
+        runner.run(_serve(daemon_of, notifier=Notifier(clock.monotonic)))
 
 
 def rehearse(
@@ -77,7 +78,9 @@ def rehearse(
             runner.run(_serve(daemon_of, None if until is None else _set_at(clock, until)))
 
 
-async def _serve(daemon_of: Callable[[], Daemon], end: End | None = None) -> None:
+async def _serve(
+    daemon_of: Callable[[], Daemon], end: End | None = None, notifier: Notifier | None = None
+) -> None:
     daemon = daemon_of()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -98,11 +101,15 @@ async def _serve(daemon_of: Callable[[], Daemon], end: End | None = None) -> Non
         loop.add_signal_handler(number, on_signal)
     await daemon.start()
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
+    if notifier is not None:
+        notifier.ready(f"{len(daemon.engine.tasks)} tasks")
     if end is not None:
         daemon.manager.start_task(end(stop), "scheduler/end")
     try:
         await stop.wait()
     finally:
+        if notifier is not None:
+            notifier.stopping("waiting for runs to end")
         await daemon.stop()
         logs.flush()
 

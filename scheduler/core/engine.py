@@ -85,7 +85,7 @@ class Engine:
             ),
             Kind.RETRY: lambda state, _: self._life.restarts.due(state),
             Kind.TICK: ticks.tick,
-            Kind.DEADLINE: lambda state, _: self._life.give_up_queued(state, Reason.NO_SLOT),
+            Kind.DEADLINE: lambda state, _: self._life.deadline(state),
             Kind.WAITING: lambda life, _: life.give_up_late_waiters(),
             Kind.SETTLED: lambda state, _: self._life.proven_healthy(state),
             Kind.UNPAUSE: lambda state, _: self._resume(ResumeRequested(state.name)),
@@ -178,7 +178,8 @@ class Engine:
 
     def _run_now(self, event: RunNow) -> None:
         state = self._state(event.task)
-        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1)  # an identity of its own
+        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
+        state.by_hand = due  # an identity of its own
         self._life.admit(state, Run(state.name, due, 1, Cause.MANUAL))
 
     def _cancel(self, event: CancelRequested) -> None:
@@ -193,7 +194,7 @@ class Engine:
         self._life.restarts.give_up(state)
         self._life.give_up_queued(state, Reason.PAUSED)
         if state.keeps_running:
-            self._life.stop_run(state, Status.CANCELLED, Reason.OPERATOR)
+            self._life.stop_run(state, Status.CANCELLED, Reason.PAUSED)
         self._life.announce(events.TASK_PAUSED, "info", task=state.name, until=event.until)
 
     def _resume(self, event: ResumeRequested) -> None:

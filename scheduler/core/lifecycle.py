@@ -30,7 +30,7 @@ from scheduler.core.messages import (
     StopRun,
 )
 from scheduler.core.restarts import Restarts
-from scheduler.core.supervision import SETTLED_AFTER, Verdict
+from scheduler.core.supervision import SETTLED_AFTER, Health, Verdict
 from scheduler.core.tasks import PROMPT, Kind, TaskState
 from scheduler.core.timetable import Timer, Timetable
 from scheduler.core.waiting import LOOK_EVERY, WaitingRoom
@@ -73,7 +73,7 @@ class Lifecycle:
     def admit(self, state: TaskState, run: Run) -> None:
         """Start a run that is due, or say why not."""
         if self.stopping:
-            self.miss(state, run.due, Reason.STOPPED)
+            self.miss(state, run.due, Reason.STOPPED, cause=run.cause)
             return
         if (
             self.now - run.due > PROMPT
@@ -105,7 +105,7 @@ class Lifecycle:
             return None
         if state.paused:
             return Reason.PAUSED
-        if state.supervisor.health == "parked":
+        if state.supervisor.health is Health.PARKED:
             return Reason.PARKED
         if state.spec.priority in self._admission.shedding and not state.keeps_running:
             return Reason.SHED
@@ -138,15 +138,22 @@ class Lifecycle:
         run, state.queued = state.queued, None
         self.clear(state, Kind.DEADLINE)
         if run is not None:
-            if reason is Reason.STOPPED:
-                self.miss(state, run.due, reason)
+            if reason is Reason.STOPPED and run.attempt == 1:
+                self.miss(state, run.due, reason, cause=run.cause)
             else:
                 self.skip(state, run, reason)
+
+    def deadline(self, state: TaskState) -> None:
+        """What waits behind a run may have to give up; unless a newer tick has taken its place."""
+        run = state.queued
+        if run is not None and not state.may_start(run.due, self.now):
+            self.give_up_queued(state, Reason.OVERLAP)
 
     # It starts.
 
     def start_or_wait(self, state: TaskState, run: Run) -> None:
         if self._admission.has_slot(state.spec.priority):
+            self.give_up_queued(state, Reason.NO_SLOT)  # an older one that got none
             self._start(state, run)
         else:
             self._queue(state, run, Reason.NO_SLOT)
@@ -159,7 +166,9 @@ class Lifecycle:
         state.active = run
         state.started = self.now
         state.fold = None
-        state.attempts = (run.due, run.attempt)
+        if run.cause is not Cause.MANUAL:
+            state.attempts = (run.due, run.attempt)
+        state.slot = spec.priority
         self._admission.take(spec.priority)
         out = self.out
         out.append(
@@ -188,6 +197,11 @@ class Lifecycle:
         due = self.now if span[0] is None else span[0]
         self.admit(state, Run(state.name, due, state.next_attempt(due)))
 
+    def _resume_loop(self, state: TaskState) -> None:
+        """After a run by hand: the loop itself, unless something else keeps it from running."""
+        if not (state.paused or state.refused or state.supervisor.health is Health.PARKED):
+            self.revive(state)
+
     def restart(self, state: TaskState) -> None:
         """End the active run to start it again at once."""
         self.stop_run(state, Status.CANCELLED, Reason.RESTARTED)
@@ -200,7 +214,7 @@ class Lifecycle:
         if event.lingering:
             state.lingering = run
         else:
-            self._admission.release(state.spec.priority)
+            self._release(state)
         if state.keeps_running:
             self.clear(state, Kind.SETTLED)
         if self.stopping:
@@ -219,6 +233,8 @@ class Lifecycle:
             again = self.restarts.after_cancellation(state, run, reason)
         if state.dependents and not again:
             self.settle(state, run, status)
+        if state.keeps_running and run.cause is Cause.MANUAL and not self.stopping and not state.removed:
+            self._resume_loop(state)
         if state.queued is not None or self._waiting:
             self._next(state)
 
@@ -294,25 +310,31 @@ class Lifecycle:
         *,
         last_due: Instant | None = None,
         count: int = 1,
+        cause: Cause = Cause.TICK,
     ) -> None:
         """Due runs that were never looked at in time: one row with a count."""
         state.fold = None
         last = due if last_due is None else last_due
         self.out.append(
-            Record(state.name, due, 0, Status.MISSED, reason, count=count, last_due=last,
+            Record(state.name, due, 0, Status.MISSED, reason, count=count, last_due=last, cause=cause,
                    calendar=state.table.version)
         )  # fmt: skip
         self.announce(events.RUN_MISSED, "warning", task=state.name, due=due, reason=reason, count=count)
         for dependent in state.dependents:
-            self.miss(dependent, due, reason, last_due=last_due, count=count)
+            self.miss(dependent, due, reason, last_due=last_due, count=count, cause=Cause.AFTER)
 
     # Slots come free.
 
     def returned(self, state: TaskState) -> None:
         """A lingering run has come back: its slot is free, and the task may run again."""
         state.lingering = None
-        self._admission.release(state.spec.priority)
+        self._release(state)
         self._next(state)
+
+    def _release(self, state: TaskState) -> None:
+        slot, state.slot = state.slot, None
+        if slot is not None:
+            self._admission.release(slot)
 
     def _next(self, state: TaskState) -> None:
         if state.queued is not None and state.active is None and not self.stopping:

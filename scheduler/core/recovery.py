@@ -61,15 +61,25 @@ class Recovery:
             self._life.restarts.due(state)
 
     def resume_chain(self, state: TaskState, history: Mapping[str, TaskHistory]) -> None:
-        """An upstream run that completed just before a crash still has its dependents to start."""
-        done = history[state.name].latest if state.name in history else None
-        if done is None or done.status is not Status.COMPLETED:
+        """What a crash left between a run and those that come after it."""
+        known = history.get(state.name)
+        if known is None or not state.dependents:
             return
-        for dependent in state.dependents:
-            known = history[dependent.name].latest if dependent.name in history else None
-            if known is None or known.due >= done.due:
-                continue
-            if self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
-                self._life.admit(dependent, Run(dependent.name, done.due, 1, Cause.AFTER))
-            else:
-                self._life.miss(dependent, done.due, Reason.DOWNTIME)
+        if known.interrupted:
+            record = known.interrupted[-1]
+            alive = state.active is not None and state.active.due == record.due  # it is tried again
+            if not alive:
+                run = Run(state.name, record.due, record.attempt)
+                self._life.settle(state, run, Status.FAILED)
+        elif known.latest is not None and known.latest.status is Status.COMPLETED:
+            for dependent in state.dependents:
+                self._start_after(dependent, known.latest, history.get(dependent.name))
+
+    def _start_after(self, dependent: TaskState, done: Record, known: TaskHistory | None) -> None:
+        """An upstream run that completed just before a crash still has its dependents to start."""
+        if known is None or known.latest is None or known.latest.due >= done.due:
+            return
+        if self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
+            self._life.admit(dependent, Run(dependent.name, done.due, 1, Cause.AFTER))
+        else:
+            self._life.miss(dependent, done.due, Reason.DOWNTIME, cause=Cause.AFTER)

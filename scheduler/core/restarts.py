@@ -52,7 +52,8 @@ class Restarts:
     def after_cancellation(self, state: TaskState, run: Run, reason: str) -> bool:
         """Start again at once what was ended only to be started again; whether it was."""
         life = self._life
-        if life.stopping or state.removed or reason not in (Reason.RESTARTED, Reason.RELOADED):
+        resumed = reason == Reason.PAUSED and not state.paused
+        if life.stopping or state.removed or not (resumed or reason in (Reason.RESTARTED, Reason.RELOADED)):
             return False
         if state.may_retry(run.due, life.now):
             self._announce(state, run, life.now, reason)
@@ -68,7 +69,8 @@ class Restarts:
         run, state.retry_run = state.retry_run, None
         if run is None:
             return
-        barred = life.stopping or state.paused or state.active is not None
+        busy = state.active is not None or state.lingering is not None
+        barred = life.stopping or state.paused or busy
         if barred or not state.may_retry(run.due, life.now):
             life.settle(state, run, Status.FAILED)  # the failed attempt stands
         else:

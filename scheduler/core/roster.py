@@ -6,7 +6,7 @@ from scheduler.core import events
 from scheduler.core.alarms import Alarms
 from scheduler.core.lifecycle import Lifecycle
 from scheduler.core.market import MarketTable
-from scheduler.core.messages import Configure, Reason, Status, TaskSpec
+from scheduler.core.messages import Configure, Instant, Reason, Status, TaskSpec
 from scheduler.core.recovery import Recovery
 from scheduler.core.tasks import Kind, TaskState
 from scheduler.core.timetable import Timetable
@@ -21,6 +21,7 @@ class Roster:
     ) -> None:
         self.tasks: dict[str, TaskState] = {}
         self.listeners: dict[str, list[TaskState]] = {}  # event -> the `on` tasks that wait for it
+        self._departed: dict[str, tuple[Instant, int]] = {}  # attempts, should they come back
         self._life = life
         self._timetable = timetable
         self._alarms = alarms
@@ -40,6 +41,7 @@ class Roster:
             state = self.tasks.get(spec.name)
             if state is None:
                 state = self.tasks[spec.name] = TaskState(spec, table, rank, self._life.now)
+                state.attempts = self._departed.pop(spec.name, state.attempts)
                 fresh.append(state)
                 self._refuse(state, event.refused.get(spec.name, ""))
             else:
@@ -125,3 +127,4 @@ class Roster:
         """Let go of a removed task once nothing of it runs."""
         if state.removed and state.active is None and state.lingering is None:
             del self.tasks[state.name]
+            self._departed[state.name] = state.attempts

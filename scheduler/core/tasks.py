@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scheduler.core.market import MarketTable, Piece
-from scheduler.core.messages import SECOND, Instant, Record, Run, TaskSpec
+from scheduler.core.messages import SECOND, Instant, Priority, Record, Run, TaskSpec
 from scheduler.core.supervision import Supervisor
 from scheduler.core.timetable import Timer
 from scheduler.core.triggers import At, Cron, Every, KeepRunning, session_of
@@ -32,33 +32,10 @@ class TaskState:
     """One task under the engine. Timers are made when first needed: most tasks use two."""
 
     __slots__ = (
-        "active",
-        "attempts",
-        "dependents",
-        "fold",
-        "followers",
-        "is_appointment",
-        "is_pace",
-        "keeps_running",
-        "last_due",
-        "lingering",
-        "name",
-        "paused",
-        "queued",
-        "rank",
-        "refused",
-        "removed",
-        "retry_run",
-        "since",
-        "spec",
-        "stale",
-        "started",
-        "success",
-        "supervisor",
-        "table",
-        "tick",
-        "timers",
-        "trigger",
+        "active", "attempts", "by_hand", "dependents", "fold", "followers", "is_appointment", "is_pace",
+        "keeps_running", "last_due", "lingering", "name", "paused", "queued", "rank", "refused",
+        "removed", "retry_run", "since", "slot", "spec", "stale", "started", "success", "supervisor",
+        "table", "tick", "timers", "trigger",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
@@ -71,11 +48,13 @@ class TaskState:
         self.supervisor = Supervisor(spec.restart)
         self.active: Run | None = None
         self.started: Instant = 0  # of the active run
+        self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot
         self.retry_run: Run | None = None  # what the RETRY timer will start
         self.lingering: Run | None = None  # ended by timeout, but its thread has not returned
         self.last_due: Instant = since - 1  # newest clock-driven due that is accounted for
         self.attempts: tuple[Instant, int] = (-1, 0)  # the due started last, and how often
+        self.by_hand: Instant = -1  # the due of the latest run that was asked for
         self.fold: Record | None = None  # the stretch of skips under way
         self.success: Instant | None = None
         self.paused = False

@@ -83,6 +83,14 @@ def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand() -> None:
     assert len(identities(desk, "a")) == len(set(identities(desk, "a")))
 
 
+def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand_and_a_crash() -> None:
+    script = lambda run: endless(run) if run.cause is Cause.MANUAL else bad(1)(run)  # noqa: E731 - as above
+    desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": script})
+    desk.until("2026-11-23T10:01:00+05:30").tell(RunNow("a"))
+    again = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:02:00+05:30", history=desk.crash())
+    assert not set(identities(desk, "a")) & set(identities(again, "a"))
+
+
 def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:
     task = spec("a", OPEN)
     desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})

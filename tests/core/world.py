@@ -246,7 +246,8 @@ class World:
         if name := self._named(step.task):
             task = self.tasks[name]
             others = [t.trigger for t in self.all.values() if type(t.trigger) is type(task.trigger)]
-            if not isinstance(task.trigger, After | KeepRunning):
+            waits = self.desk.engine.tasks[name].queued  # by the old definition: no row says so yet
+            if not isinstance(task.trigger, After | KeepRunning) and waits is None:
                 self._reload(self.tasks | {name: replace(task, trigger=others[step.task % len(others)])})
 
     def _reload(self, tasks: Mapping[str, TaskSpec]) -> None:
