@@ -43,9 +43,12 @@ class Waker:
         self._lags: deque[tuple[float, float]] = deque()
         self._lag_total = 0.0
         self._lagging = False
+        self._closed = False
 
     def aim(self, when: Instant | None) -> None:
         """Wake at ``when``, or at the next look at the clock if that is sooner."""
+        if self._closed:
+            return
         if self._handle is not None:
             if when is None or self._target <= when:
                 return  # it wakes early enough, and aims anew then
@@ -57,7 +60,16 @@ class Waker:
         self._target = target
         self._arm(self._clock.real_seconds(target - now) if target > now else 0.0)
 
+    def stepped(self) -> Duration:
+        """How far the wall clock has jumped since the last look; 0 when it has not."""
+        step = self._clock.now() - self._clock.monotonic() - self._offset
+        if -STEP < step < STEP:
+            return 0
+        self._offset += step
+        return step
+
     def close(self) -> None:
+        self._closed = True
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -68,10 +80,10 @@ class Waker:
 
     def _fire(self) -> None:
         self._handle = None
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        step = now - monotonic - self._offset
-        self._offset += step
-        if abs(step) >= STEP:
+        step = self.stepped()
+        now = self._clock.now()
+        self._offset = now - self._clock.monotonic()  # what is less than a step is slewing
+        if step:
             self._on_step(step)
         elif now < self._target:
             # Early: wait the rest, at least a millisecond or uvloop would spin.

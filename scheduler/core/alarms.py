@@ -44,14 +44,14 @@ class Alarms:
         now = self._life.now
         if state.keeps_running and state.active is not None:
             self._timetable.set(state.timer(Kind.FRESH), now + within)
-        elif state.span_at(now) or state.trigger.count_between(now - within, now + 1, state.table):
+        elif state.span_at(now) or state.source.count_between(now - within, now + 1, state.table):
             state.stale = True
             self._life.announce(
                 events.TASK_STALE, "error", task=state.name, fresh_within=format_duration(within),
                 last_success=state.success,
             )  # fmt: skip
         else:  # nothing was wanted of it, for instance overnight: look again after its next run
-            upcoming = state.trigger.next_after(now, state.table)
+            upcoming = state.source.next_after(now, state.table)
             self._timetable.set(state.timer(Kind.FRESH), None if upcoming is None else upcoming + within)
 
     def finish_due(self, state: TaskState, at: Instant) -> None:
@@ -59,7 +59,7 @@ class Alarms:
         by = state.spec.finish_by
         if by is None:
             return
-        due = state.trigger.last_before(at, state.table)
+        due = state.source.last_before(at, state.table)
         if due is not None and (state.success is None or state.success < due):
             self._life.announce(events.TASK_UNFINISHED, "error", task=state.name, due=due, finish_by=by.text)
         self._timetable.set(state.timer(Kind.FINISH), At((by,)).next_after(at, state.table))

@@ -87,7 +87,7 @@ class Engine:
             Kind.TICK: ticks.tick,
             Kind.DEADLINE: lambda state, _: self._life.deadline(state),
             Kind.WAITING: lambda life, _: life.give_up_late_waiters(),
-            Kind.SETTLED: lambda state, _: self._life.proven_healthy(state),
+            Kind.SETTLED: lambda state, _: self._settled(state),
             Kind.UNPAUSE: lambda state, _: self._resume(ResumeRequested(state.name)),
             Kind.FRESH: lambda state, _: self._alarms.fresh_due(state),
             Kind.FINISH: self._alarms.finish_due,
@@ -123,6 +123,8 @@ class Engine:
 
     def _start_listeners(self) -> None:
         """Give each `on` task its run for what happened; it never listens to itself."""
+        if self._life.stopping:
+            self._life.happened.clear()
         while self._life.happened:
             happened, self._life.happened = self._life.happened, []
             for event, _, fields in happened:
@@ -148,6 +150,11 @@ class Engine:
         if state is not None and state.lingering == event.run:
             self._life.returned(state)
             self._roster.forget_removed(state)
+
+    def _settled(self, state: TaskState) -> None:
+        """A loop has stayed up for long enough."""
+        self._life.proven_healthy(state)
+        self._alarms.succeeded(state)
 
     def _clock_stepped(self, event: ClockStepped) -> None:
         now = self._life.now

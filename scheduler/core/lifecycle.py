@@ -168,6 +168,7 @@ class Lifecycle:
         state.fold = None
         if run.cause is not Cause.MANUAL:
             state.attempts = (run.due, run.attempt)
+        state.looping = state.keeps_running
         state.slot = spec.priority
         self._admission.take(spec.priority)
         out = self.out
@@ -197,9 +198,11 @@ class Lifecycle:
         due = self.now if span[0] is None else span[0]
         self.admit(state, Run(state.name, due, state.next_attempt(due)))
 
-    def _resume_loop(self, state: TaskState) -> None:
-        """After a run by hand: the loop itself, unless something else keeps it from running."""
-        if not (state.paused or state.refused or state.supervisor.health is Health.PARKED):
+    def _resume_loop(self, state: TaskState, run: Run) -> None:
+        """What ended was not the loop that is due now: a run by hand, of an older stretch or definition."""
+        span = state.span_at(self.now)
+        other = run.cause is Cause.MANUAL or not state.looping or (span and span[0] not in (None, run.due))
+        if other and not (state.paused or state.refused or state.supervisor.health is Health.PARKED):
             self.revive(state)
 
     def restart(self, state: TaskState) -> None:
@@ -233,8 +236,8 @@ class Lifecycle:
             again = self.restarts.after_cancellation(state, run, reason)
         if state.dependents and not again:
             self.settle(state, run, status)
-        if state.keeps_running and run.cause is Cause.MANUAL and not self.stopping and not state.removed:
-            self._resume_loop(state)
+        if state.keeps_running and not (again or self.stopping or state.removed):
+            self._resume_loop(state, run)
         if state.queued is not None or self._waiting:
             self._next(state)
 
@@ -337,11 +340,10 @@ class Lifecycle:
             self._admission.release(slot)
 
     def _next(self, state: TaskState) -> None:
-        if state.queued is not None and state.active is None and not self.stopping:
-            run, state.queued = state.queued, None
-            self.clear(state, Kind.DEADLINE)
-            self.admit(state, run)
         waiting = self._waiting
+        if state.queued is not None and state.active is None and not self.stopping:
+            self.clear(state, Kind.DEADLINE)
+            waiting.add(state, state.queued, self._late_from(state.queued))  # the room decides who goes first
         while waiting and (waiter := waiting.first()) is not None:
             if not self._admission.has_slot(waiter.state.spec.priority):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from scheduler.core import events
 from scheduler.core.lifecycle import Lifecycle
@@ -24,6 +25,8 @@ class Recovery:
         if history is not None:
             if history.latest is not None:
                 state.attempts = (history.latest.due, history.latest.attempt)
+                if history.latest.status is Status.COMPLETED:
+                    state.success = history.latest.ended
             for record in history.interrupted:
                 life.out.append(
                     record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now)
@@ -49,9 +52,18 @@ class Recovery:
             newest = self._ticks.fell_behind(state, first)
             state.last_due = newest
             life.admit(state, Run(state.name, newest, 1, Cause.CATCH_UP))
+        self._make_up_stopped(state, history.latest)
         latest = history.interrupted[-1] if history.interrupted else None
         if latest is not None and state.active is None and not state.keeps_running:
             self._retry_interrupted(state, latest)
+
+    def _make_up_stopped(self, state: TaskState, latest: Record | None) -> None:
+        """What came due while the scheduler stopped is missed like any other: made up, if law 4 lets it."""
+        if not _stopped(latest) or state.active is not None or not state.trigger.clock_driven:
+            return
+        due = latest.due if latest.last_due is None else latest.last_due
+        if not state.keeps_running and state.may_start(due, self._life.now):
+            self._life.admit(state, Run(state.name, due, 1, Cause.CATCH_UP))
 
     def _retry_interrupted(self, state: TaskState, record: Record) -> None:
         """Once: what is interrupted again may itself be what ends the scheduler."""
@@ -77,9 +89,20 @@ class Recovery:
 
     def _start_after(self, dependent: TaskState, done: Record, known: TaskHistory | None) -> None:
         """An upstream run that completed just before a crash still has its dependents to start."""
-        if known is None or known.latest is None or known.latest.due >= done.due:
+        if known is None or known.latest is None:
+            told = known is None or known.expected_from > done.due
+        else:
+            told = known.latest.due > done.due or (
+                known.latest.due == done.due and not _stopped(known.latest)
+            )
+        if told:
             return
         if self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
             self._life.admit(dependent, Run(dependent.name, done.due, 1, Cause.AFTER))
         else:
             self._life.miss(dependent, done.due, Reason.DOWNTIME, cause=Cause.AFTER)
+
+
+def _stopped(record: Record | None) -> TypeGuard[Record]:
+    """Missed because the scheduler was stopping."""
+    return record is not None and record.status is Status.MISSED and record.reason == Reason.STOPPED

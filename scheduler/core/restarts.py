@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scheduler.core import events
 from scheduler.core.durations import format_duration
 from scheduler.core.messages import MILLISECOND, Cause, Instant, Priority, Reason, Run, Status
-from scheduler.core.supervision import Verdict, backoff
+from scheduler.core.supervision import Health, Verdict, backoff
 from scheduler.core.tasks import Kind, TaskState
 from scheduler.core.timetable import Timetable
 
@@ -70,7 +70,8 @@ class Restarts:
         if run is None:
             return
         busy = state.active is not None or state.lingering is not None
-        barred = life.stopping or state.paused or busy
+        parked = bool(state.refused) or state.supervisor.health is Health.PARKED
+        barred = life.stopping or state.paused or parked or busy
         if barred or not state.may_retry(run.due, life.now):
             life.settle(state, run, Status.FAILED)  # the failed attempt stands
         else:

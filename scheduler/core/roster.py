@@ -85,6 +85,8 @@ class Roster:
         state.define(spec, table)
         if changed:
             self._life.restarts.give_up(state)
+            for kind in (Kind.SPAN_END, Kind.SETTLED):
+                self._life.clear(state, kind)
             state.supervisor = type(state.supervisor)(spec.restart)
             if kept_running:
                 self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
@@ -120,6 +122,8 @@ class Roster:
             if state.spec.restart_with:
                 followers.setdefault(state.spec.restart_with, []).append(state)
         for state in self.tasks.values():
+            upstream = state.trigger.upstream if isinstance(state.trigger, After) else ""
+            state.upstream = self.tasks.get(upstream)
             state.dependents = tuple(dependents.get(state.name, ()))
             state.followers = tuple(followers.get(state.name, ()))
 

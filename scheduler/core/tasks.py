@@ -8,7 +8,7 @@ from scheduler.core.market import MarketTable, Piece
 from scheduler.core.messages import SECOND, Instant, Priority, Record, Run, TaskSpec
 from scheduler.core.supervision import Supervisor
 from scheduler.core.timetable import Timer
-from scheduler.core.triggers import At, Cron, Every, KeepRunning, session_of
+from scheduler.core.triggers import At, Cron, Every, KeepRunning, Trigger, session_of
 
 if TYPE_CHECKING:
     from scheduler.core.messages import Duration
@@ -33,9 +33,9 @@ class TaskState:
 
     __slots__ = (
         "active", "attempts", "by_hand", "dependents", "fold", "followers", "is_appointment", "is_pace",
-        "keeps_running", "last_due", "lingering", "name", "paused", "queued", "rank", "refused",
-        "removed", "retry_run", "since", "slot", "spec", "stale", "started", "success", "supervisor",
-        "table", "tick", "timers", "trigger",
+        "keeps_running", "last_due", "lingering", "looping", "name", "paused", "queued", "rank",
+        "refused", "removed", "retry_run", "since", "slot", "spec", "stale", "started", "success",
+        "supervisor", "table", "tick", "timers", "trigger", "upstream",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
@@ -61,6 +61,8 @@ class TaskState:
         self.stale = False
         self.removed = False
         self.refused = ""  # why the callable cannot be run at all
+        self.looping = False  # the active run was started as a loop
+        self.upstream: TaskState | None = None  # the task that its `after` names
         self.dependents: tuple[TaskState, ...] = ()  # whose `after` names this task
         self.followers: tuple[TaskState, ...] = ()  # whose `restart_with` names this task
 
@@ -93,6 +95,14 @@ class TaskState:
 
     def next_attempt(self, due: Instant) -> int:
         return self.attempts[1] + 1 if self.attempts[0] == due else 1
+
+    @property
+    def source(self) -> Trigger:
+        """The trigger at the head of its chain: what makes it due in the end."""
+        head = self
+        while head.upstream is not None:
+            head = head.upstream
+        return head.trigger
 
     def may_start(self, due: Instant, now: Instant) -> bool:
         """Law 4: whether a run due at ``due`` may still be started at ``now``."""

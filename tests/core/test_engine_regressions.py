@@ -27,7 +27,7 @@ from scheduler.core.messages import (
     Wake,
 )
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
-from tests.core.desk import ALWAYS, Desk, bad, endless, ok, spec
+from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import iso
 
@@ -89,6 +89,16 @@ def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand_and_a_crash() -
     desk.until("2026-11-23T10:01:00+05:30").tell(RunNow("a"))
     again = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:02:00+05:30", history=desk.crash())
     assert not set(identities(desk, "a")) & set(identities(again, "a"))
+
+
+def test_a_loop_without_a_stretch_has_a_due_of_its_own_after_a_run_by_hand() -> None:
+    """Both are due "now", and the run by hand may take no time at all."""
+    script = lambda run: ok(0)(run) if run.cause is Cause.MANUAL else bad(1)(run)  # noqa: E731 - as above
+    task = spec("a", KeepRunning(), restart=NEVER)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": script})
+    desk.until("2026-11-23T10:00:05+05:30").tell(RunNow("a"))
+    desk.until("2026-11-23T10:00:06+05:30")
+    assert len(identities(desk, "a")) == len(set(identities(desk, "a"))) == 3
 
 
 def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:

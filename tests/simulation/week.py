@@ -155,7 +155,12 @@ class Week:
         await daemon.stop()
 
     async def _crash(self, daemon: Daemon) -> None:
-        """As if killed between two commits: what was on the disk then is what the next one finds."""
+        """As if killed between two commits: what was on the disk then is what the next one finds.
+
+        Not within the milliseconds in which a pace's run is under way and not yet on record: those
+        are the one window in which a kill may repeat it.
+        """
+        await asyncio.sleep(0.05)
         await daemon._durable()
         self.lives[-1] = self.lives[-1]._replace(ended=self.clock.monotonic(), crashed=True)
         kept = self.state.with_name(self.state.name + ".kept")
