@@ -185,9 +185,16 @@ class Engine:
 
     def _run_now(self, event: RunNow) -> None:
         state = self._state(event.task)
-        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
-        state.by_hand = due  # an identity of its own
-        self._life.admit(state, Run(state.name, due, 1, Cause.MANUAL))
+        span = state.span_at(self._life.now)
+        if span is not None and span[0] is not None:  # it is the loop itself that is wanted
+            state.retry_run = None
+            self._timetable.set(state.timer(Kind.RETRY), None)
+            run = Run(state.name, span[0], state.next_attempt(span[0]), Cause.MANUAL)
+        else:
+            due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
+            state.by_hand = due  # an identity of its own
+            run = Run(state.name, due, 1, Cause.MANUAL)
+        self._life.admit(state, run)
 
     def _cancel(self, event: CancelRequested) -> None:
         for state in self.tasks.values():

@@ -166,7 +166,7 @@ class Lifecycle:
         state.active = run
         state.started = self.now
         state.fold = None
-        if run.cause is not Cause.MANUAL:
+        if run.cause is not Cause.MANUAL or state.keeps_running:
             state.attempts = (run.due, run.attempt)
         state.looping = state.keeps_running
         state.slot = spec.priority

@@ -4,7 +4,7 @@
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    latest INTEGER,  -- newest due on record, but for runs made by hand
+    latest INTEGER,  -- newest due on record
     accounted INTEGER  -- newest due that the clock made, to the end of its stretch
 );
 CREATE TABLE calendars (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE);
@@ -66,16 +66,15 @@ INSERT INTO tasks (id, name) VALUES (?, ?);
 INSERT INTO calendars (id, version) VALUES (?, ?);
 
 -- name: settle_row
-UPDATE tasks SET latest = CASE WHEN :by_hand THEN latest ELSE max(coalesce(latest, :due), :due) END,
+UPDATE tasks SET latest = max(coalesce(latest, :due), :due),
     accounted = CASE WHEN :clock_driven THEN max(coalesce(accounted, :reach), :reach) ELSE accounted END
 WHERE id = :task;
 
 -- name: settle_all
-UPDATE tasks SET
-    latest = max(coalesce(tasks.latest, recent.latest), coalesce(recent.latest, tasks.latest)),
+UPDATE tasks SET latest = max(coalesce(tasks.latest, recent.latest), recent.latest),
     accounted = max(coalesce(tasks.accounted, recent.accounted), coalesce(recent.accounted, tasks.accounted))
 FROM (
-    SELECT task, max(CASE WHEN cause <> 'manual' THEN due END) AS latest,
+    SELECT task, max(due) AS latest,
         max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END) AS accounted
     FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
 ) AS recent
@@ -99,7 +98,7 @@ WITH newest AS (
     SELECT id, max(latest) AS latest, max(accounted) AS accounted FROM (
         SELECT id, latest, accounted FROM tasks
         UNION ALL
-        SELECT task, max(CASE WHEN cause <> 'manual' THEN due END),
+        SELECT task, max(due),
             max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END)
         FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
     ) GROUP BY id

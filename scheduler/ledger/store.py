@@ -139,10 +139,9 @@ class Store:
             else:
                 calendar = self._add("add_calendar", calendars, version)
             if due < settled:
-                late.append({
-                    "task": task, "due": due, "reach": last or due,
-                    "clock_driven": cause in _CLOCK_DRIVEN, "by_hand": cause == "manual",
-                })  # fmt: skip
+                late.append(
+                    {"task": task, "due": due, "reach": last or due, "clock_driven": cause in _CLOCK_DRIVEN}
+                )
             if status is _PLAIN and attempt == 1 and not (reason or error or last) and cause == "tick":
                 plain += (due, task, started, ended, calendar)
             else:
