@@ -161,7 +161,7 @@ def history(
     rows = offline.history(
         _settings(config), tasks=tasks, start=start, until=until, status=status, limit=last
     )
-    _print(rows, as_json, "{due}  {task:<24} {status:<10} {reason:<12} x{count:<5} {error}")
+    _print(rows, as_json, "{due}  {task:<24} {attempt:>2} {status:<10} {reason:<12} x{count:<5} {error}")
 
 
 @cli.command()

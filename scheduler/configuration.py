@@ -134,12 +134,13 @@ class FileLoader:
         return entry.problem(message, key)
 
     def keep_accepted(self) -> None:
-        """Keep a copy of the files that are now in force, for ``check --diff``."""
+        """Keep a copy of the files that are now in force, for ``check --diff``. OSError."""
         state = self._settings.state_dir
         copy, fresh = state / ACCEPTED, state / f"{ACCEPTED}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        for path in (*self._directory.glob("*.yaml"), *self._directory.glob("tasks.d/*.yaml")):
+        markets = self._directory / MARKETS_FILE
+        for path in (*self._tasks.sources, *([markets] if markets.is_file() else [])):
             target = fresh / path.relative_to(self._directory)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target)

@@ -6,7 +6,6 @@ clock -> engine.handle -> actions -> executors -> RunEnded -> engine.handle -> l
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +21,7 @@ from scheduler.clock import Clock, ScaledClock, VirtualClock
 from scheduler.configuration import Configuration, Loader, Window
 from scheduler.context import Context
 from scheduler.core import events
+from scheduler.core.definition import definition_text
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
@@ -97,11 +97,12 @@ class Daemon:
         jitter = random.Random(seed).random  # noqa: S311 - spreads retries, guards nothing
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
-        self._defined: set[str] = set()
         self._begun: list[tuple[Run, Record]] = []  # in this turn of the loop
         self._begun_before: list[tuple[Run, Record]] = []  # in the one before
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
+        self._over = False
+        self._reloads = 0
         self._held_back = False  # a saved file waits for the market to close
         self._running = False
 
@@ -122,7 +123,7 @@ class Daemon:
             raise
 
     async def _start(self) -> None:
-        seen = watch.snapshot(self._watched) if self._watched else frozenset()
+        seen = self._snapshot()
         window = Window.around(self._clock.now(), self._ledger.oldest_watermark())
         configuration = await self._in_thread(partial(self._load, window))
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
@@ -143,6 +144,7 @@ class Daemon:
         if isinstance(self._clock, ScaledClock):
             self._clock.begin()  # loading takes seconds, which at a hundred times the speed are minutes
         self._began = self._clock.monotonic()
+        self._seen = seen  # the files as the configuration in force was loaded from them
         self._running = True
         self.configuration = configuration
         self._report(reports.loaded(configuration))
@@ -168,6 +170,7 @@ class Daemon:
         left = await self.manager.wait_all(2 * self._clock.real_seconds(longest) + FORCE)
         if left:
             left = await self._runner.shutdown(FORCE)
+        self._over = True
         self._waker.close()
         self._executors.close()
         self.manager.close()
@@ -193,12 +196,18 @@ class Daemon:
     def reload_soon(self, cause: str) -> None:
         """Reload, without waiting for it."""
         if self._running:
-            self.manager.start_task(self.reload(cause), f"scheduler/reload-{self._clock.monotonic()}")
+            self._reloads += 1
+            self.manager.start_task(self.reload(cause), f"scheduler/reload-{self._reloads}")
 
     # The way through.
 
     def handle(self, event: Event) -> None:
         """Tell the engine, do what it says, and wake when it wants."""
+        if self._over:
+            return  # a thread that returned after the end
+        step = self._waker.stepped()
+        if step and not isinstance(event, ClockStepped):
+            self.handle(ClockStepped(step))  # before anything is decided by the stepped clock
         actions: Sequence[Action] = self.engine.handle(event, self._clock.now())
         if self._appointments and isinstance(event, RunEnded) and event.run in self._appointments:
             actions = self._told_when_durable(event.run, actions)
@@ -276,15 +285,20 @@ class Daemon:
     async def reload(self, cause: str) -> bool:
         """Take the files as they are now, or say what is wrong and go on as before (law 7)."""
         async with self._reloading:
+            seen = self._snapshot()
             try:
                 configuration = await self._in_thread(partial(self._load, Window.around(self._clock.now())))
             except ConfigurationError as error:
                 return self._reject([str(problem) for problem in error.problems], cause)
-            except SchedulerError as error:
+            except (SchedulerError, OSError) as error:
                 return self._reject([str(error)], cause)
             self._report(reports.changed(self.configuration, configuration, self._clock.now(), cause))
             self._configure(configuration)
+            self._seen = seen
             return True
+
+    def _snapshot(self) -> frozenset[tuple[str, int, int]]:
+        return watch.snapshot(self._watched) if self._watched else frozenset()
 
     def _reject(self, problems: Sequence[str], cause: str) -> bool:
         for problem in problems:
@@ -302,22 +316,30 @@ class Daemon:
             except TargetError as error:
                 refused[spec.name] = str(error)
         enabled = [spec for spec in configuration.specs if spec.enabled]
+        changed = self._define(enabled, now)
         histories = self._ledger.task_histories([spec.name for spec in enabled], now) if first else {}
-        self._define(enabled, now)
+        for name in changed & histories.keys():  # what was due before the change is not the new task's
+            histories[name] = histories[name]._replace(expected_from=now)
         self.handle(Configure(configuration.specs, configuration.tables, refused, histories))
-        self._accepted()
+        try:
+            self._accepted()
+        except OSError as error:  # a full disk: `check --diff` compares with older files, and that is all
+            self._say(events.CONFIG_NOT_KEPT, "warning", error=str(error))
 
-    def _define(self, specs: Sequence[TaskSpec], now: Instant) -> None:
-        """Tell the ledger which runs to expect from now on."""
+    def _define(self, specs: Sequence[TaskSpec], now: Instant) -> set[str]:
+        """Tell the ledger which runs to expect from now on; the tasks it knew otherwise."""
+        known = self._ledger.defined()
+        changed = set()
         for spec in specs:
-            text = json.dumps({"definition": repr(spec)})
+            text = definition_text(spec)
             fingerprint = sha256(text.encode()).hexdigest()[:16]
             calendar = self.configuration.tables[spec.market].version
             self._ledger.definition_started(spec.name, now, fingerprint, text, calendar)
-        names = {spec.name for spec in specs}
-        for name in self._defined - names:
+            if known.pop(spec.name, fingerprint) != fingerprint:
+                changed.add(spec.name)
+        for name in known:
             self._ledger.definition_ended(name, now)
-        self._defined = names
+        return changed
 
     async def _watch(self, directory: Path) -> None:
         async for paths in watch.changes([directory]):
@@ -350,7 +372,11 @@ class Daemon:
             self._report(reports.horizons(self.configuration, self._clock.now()))
             await asyncio.sleep(self._clock.real_seconds(DAY))
             self._ledger.prune(self._clock.now())
-            await self.reload(reports.DAILY)
+            mode = self.configuration.reload
+            if mode != "auto" and self._snapshot() != self._seen:
+                self._say(events.CONFIG_HELD_BACK, "info", reload=mode, cause=reports.DAILY)
+            else:
+                await self.reload(reports.DAILY)
 
     # What is said.
 
@@ -391,7 +417,7 @@ class Daemon:
         if details:
             self._say(
                 events.TASK_TRACEBACK,
-                "info",
+                "warning",
                 task=run.task,
                 run_id=run.run_id,
                 error=error,

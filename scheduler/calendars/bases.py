@@ -85,7 +85,8 @@ class CalendarBase:
         raw = self.raw
         if raw is None or not raw.covers(day):
             weekdays = raw.weekdays if raw else _MONDAY_TO_FRIDAY
-            return Basis(day.weekday() in weekdays, WEEKEND, ASSUMED, assumed=True)
+            trades = day.weekday() in weekdays
+            return Basis(trades, "" if trades else WEEKEND, ASSUMED, assumed=True)
         session = raw.sessions.get(day)
         if session is None:
             usual = HOLIDAY if day.weekday() in raw.weekdays else WEEKEND
@@ -107,7 +108,8 @@ class WeekdayBase:
     goes_beyond: bool = False
 
     def day(self, day: date) -> Basis:
-        return Basis(day.weekday() in self.weekdays, WEEKEND, self.layer)
+        trades = day.weekday() in self.weekdays
+        return Basis(trades, "" if trades else WEEKEND, self.layer)
 
     def usual_hours(self, day: date) -> tuple[Span, ...]:  # noqa: ARG002 - they are in the hours of the market
         return ()

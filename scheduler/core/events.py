@@ -38,6 +38,7 @@ TASK_LEAKED: Final = "task.leaked"
 TASK_OUTPUT: Final = "task.output"
 
 CONFIG_DIFFERENCE: Final = "config.difference"
+CONFIG_NOT_KEPT: Final = "config.not_kept"
 CONFIG_HELD_BACK: Final = "config.held_back"
 CALENDAR_WARNING: Final = "calendar.warning"
 TASK_TRACEBACK: Final = "task.traceback"

@@ -18,6 +18,7 @@ class Recovery:
     def __init__(self, life: Lifecycle, ticks: Ticks) -> None:
         self._life = life
         self._ticks = ticks
+        self.started = False  # the first configuration is in force
 
     def begin(self, state: TaskState, history: TaskHistory | None) -> None:
         """Take up a task where the ledger left it (law 4), or for the first time."""
@@ -40,7 +41,7 @@ class Recovery:
             state.last_due = history.expected_from - 1
             self._catch_up(state, history)
         else:
-            state.last_due = life.now - 1
+            state.last_due = life.now if self.started else life.now - 1  # a reload: due after the change
         now_due = state.trigger.next_after(state.last_due, state.table)
         if now_due is not None and now_due == life.now:
             self._ticks.tick(state, now_due)

@@ -34,7 +34,7 @@ class Restarts:
         if verdict is Verdict.PARK:
             life.announce(
                 events.TASK_PARKED, "error", task=state.name, reason=cause, failures=failures,
-                ends_by="resume, or a changed definition",
+                ends_by="a changed definition, or a restart of the scheduler",
             )  # fmt: skip
         if verdict is Verdict.ALARM_AND_RETRY:
             life.announce(

@@ -52,6 +52,7 @@ class Roster:
             self._arm(state)
         for state in fresh:
             self._recovery.resume_chain(state, event.history)
+        self._recovery.started = True
 
     def _remove(self, state: TaskState) -> None:
         state.removed = True

@@ -88,6 +88,10 @@ class Ledger:
         """From ``at`` on, no runs of the task are expected."""
         self._writer.submit(("end_definition", {"task": task, "at": at}))
 
+    def defined(self) -> dict[str, str]:
+        """The tasks whose runs are expected at present, with the fingerprints of their definitions."""
+        return self._read(reader.defined, {})
+
     def set_state(self, task: str, key: str, value: str | None) -> None:
         """Remember something about a task across restarts; None forgets it."""
         job: Job = ("delete_state", (task, key)) if value is None else ("set_state", (task, key, value))

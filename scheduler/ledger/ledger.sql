@@ -127,7 +127,7 @@ ON CONFLICT DO UPDATE SET until = NULL, fingerprint = excluded.fingerprint, cale
 UPDATE definitions SET until = max(since, :at) WHERE task = :task AND until IS NULL;
 
 -- name: definitions
-SELECT task, since, until FROM definitions ORDER BY task, since;
+SELECT task, since, until, fingerprint FROM definitions ORDER BY task, since;
 
 -- name: set_state
 INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value;

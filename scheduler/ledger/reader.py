@@ -171,16 +171,18 @@ def _expected_from(accounted: Instant | None, since: Instant | None, now: Instan
 
 
 def _expected_since(connection: sqlite3.Connection, now: Instant) -> dict[str, Instant]:
-    """Since when runs of each task are expected without a gap; ``now`` where they no longer are.
+    """Since when runs of each task are expected by its present definition; ``now`` where none is.
 
-    A changed definition begins where the one before ends, which is no gap.
+    The same definition on a changed calendar begins where the one before ends, which is no gap.
     """
     since: dict[str, Instant] = {}
     end: dict[str, Instant | None] = {}
-    for task, start, until in connection.execute(SQL["definitions"]):
-        if end.get(task, -1) != start:
+    before: dict[str, str] = {}
+    for task, start, until, fingerprint in connection.execute(SQL["definitions"]):
+        if end.get(task, -1) != start or before[task] != fingerprint:
             since[task] = start
         end[task] = until
+        before[task] = fingerprint
     return {task: start if end[task] is None else now for task, start in since.items()}
 
 
@@ -221,3 +223,9 @@ def _connect(address: str) -> tuple[sqlite3.Connection, int]:
     except BaseException:
         connection.close()
         raise
+
+
+def defined(connection: sqlite3.Connection) -> dict[str, str]:
+    """The fingerprints of the definitions in force, by task."""
+    rows = connection.execute(SQL["definitions"])
+    return {task: fingerprint for task, _, until, fingerprint in rows if until is None}

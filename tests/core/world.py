@@ -321,7 +321,9 @@ class World:
 
     def accounted(self, name: str, rows: list[Record]) -> int:
         """The ticks with an outcome, those running or waiting among them."""
-        manual = {r.due for r in rows if r.cause == Cause.MANUAL}
+        loops = isinstance(self.all[name].trigger, KeepRunning)
+        # A loop run by hand is run for the stretch that it is in, other tasks for an instant of their own.
+        manual = {r.due for r in rows if r.cause == Cause.MANUAL and not loops}
         rows = [r for r in rows if r.due not in manual and self._defined(name, r.due)]
         begun = {r.due for r in rows if r.attempt > 0}
         state = self.desk.engine.tasks.get(name)
@@ -329,7 +331,7 @@ class World:
         if waiting is not None and waiting.cause in CLOCK_DRIVEN and self._defined(name, waiting.due):
             begun.add(waiting.due)
         others = [r for r in rows if r.attempt == 0]
-        if isinstance(self.all[name].trigger, KeepRunning):
+        if loops:
             # What was due while it was paused is run after all when it is resumed in the same stretch.
             others = [r for r in others if r.due not in begun]
         both = begun & {r.due for r in others}

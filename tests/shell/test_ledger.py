@@ -332,7 +332,9 @@ class TestRestart:
         assert history.expected_from == T + 10
         assert history.latest == ran("t", T + 100, cause="manual", calendar="v2")
 
-    def test_a_changed_definition_leaves_no_gap_and_a_removed_task_leaves_one(self, opened: Opener) -> None:
+    def test_a_changed_definition_counts_from_the_change_and_a_removed_task_leaves_a_gap(
+        self, opened: Opener
+    ) -> None:
         ledger = opened()
         for task in ("changed", "removed", "back"):
             ledger.definition_started(task, T, "f1", "{}", "v1")
@@ -343,9 +345,9 @@ class TestRestart:
         ledger.definition_started("back", T + 50, "f1", "{}", "v1")
         histories = ledger.task_histories(["changed", "removed", "back"], T + DAY)
         assert {name: history.expected_from for name, history in histories.items()} == {
-            "changed": T, "removed": T + DAY, "back": T + 50,
+            "changed": T + 5, "removed": T + DAY, "back": T + 50,
         }  # fmt: skip
-        assert ledger.oldest_watermark() == T
+        assert ledger.oldest_watermark() == T + 5
 
     def test_the_oldest_watermark_is_that_of_a_task_still_defined(self, opened: Opener) -> None:
         ledger = opened()
