@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 from scheduler.core.messages import SECOND, Duration, Instant
 
@@ -117,10 +117,15 @@ class _JumpingSelector(selectors.DefaultSelector):
     """Where the loop would sleep, the clock jumps."""
 
     clock: VirtualClock
+    loop: Any
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if ready or (timeout is not None and timeout <= 0):
+        if ready:
+            return ready
+        if timeout is not None and timeout <= 0:
+            if not self.loop._ready:  # noqa: SLF001 - a timer is due, but for the last bit of a float
+                self.clock.advance(1)
             return ready
         if timeout is None or self.clock.held:
             # Nothing is scheduled, or something outside the loop is under way: really wait a little.
@@ -135,6 +140,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock) -> None:
         selector = _JumpingSelector()
         selector.clock = clock
+        selector.loop = self
         super().__init__(selector)
         self._virtual = clock
 

@@ -9,6 +9,7 @@ await scheduler.stop()
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
@@ -57,6 +58,7 @@ class Scheduler:
         self._options: dict[str, dict[str, Any]] = {}
         self._callables: dict[str, Callable[..., Any]] = {}
         self._daemon: Daemon | None = None
+        self._changing = asyncio.Lock()  # one start or stop at a time
         self._state_dir = Path()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -73,15 +75,18 @@ class Scheduler:
 
         A coroutine function without a trigger is a loop of its own (``while True: … sleep``): it is
         kept running. A plain function without one runs at the pace of its priority, in a thread.
-        ConfigurationError, at the start, for options that a file could not have either; ValueError
-        for a name that is taken.
+        ConfigurationError, at the start or at once while it runs, for options that a file could not
+        have either; ValueError for a name that is taken.
         """
         if name in self._options:
             raise ValueError(f"a task named {name!r} is registered already")
         given = {key.rstrip("_"): value for key, value in options.items()}
         if not given.keys() & _TRIGGERS and inspect.iscoroutinefunction(work):
             given["keep_running"] = True
-        self._options[name] = given | {"priority": priority, "market_hours_only": market_hours_only}
+        given |= {"priority": priority, "market_hours_only": market_hours_only}
+        if self._daemon is not None:
+            self._check(name, given, self._daemon.configuration)
+        self._options[name] = given
         self._callables[name] = work
         if self._daemon is not None:
             self._daemon.register(name, work)
@@ -89,32 +94,39 @@ class Scheduler:
 
     async def start(self) -> None:
         """Start all tasks; once started, nothing happens. SchedulerError when it cannot be."""
-        if self._daemon is not None:
-            return
+        async with self._changing:
+            if self._daemon is None:
+                await self._start()
+
+    async def _start(self) -> None:
         if self._state is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="scheduler-")
         state = self._state_dir = self._state or Path(self._scratch.name if self._scratch else "")
         calendars = Calendars(state)
+        known = dict(self._callables)
         daemon = Daemon(
             lambda window: self._configuration(calendars, window),
             state=state,
             clock=self._clock,
-            callables=self._callables,
+            callables=known,
         )
-        self._daemon = daemon
         try:
             await daemon.start()
         except BaseException:
-            self._daemon = None
             self._clean()
             raise
+        self._daemon = daemon
+        for name in [name for name in self._callables if name not in known]:  # registered meanwhile
+            daemon.register(name, self._callables[name])
+            daemon.reload_soon(f"registered {name}")
 
     async def stop(self) -> None:
         """End all tasks within their grace, and everything else; when stopped, nothing happens."""
-        daemon, self._daemon = self._daemon, None
-        if daemon is not None:
-            await daemon.stop()
-            self._clean()
+        async with self._changing:
+            daemon, self._daemon = self._daemon, None
+            if daemon is not None:
+                await daemon.stop()
+                self._clean()
 
     def health(self) -> dict[str, Any]:
         """Whether it runs and nothing is parked or crash-looping, with each task's state."""
@@ -170,6 +182,14 @@ class Scheduler:
         return Configuration(
             specs, built.tables, self._zone, self._caches, self._market, warnings=built.warnings
         )
+
+    def _check(self, name: str, options: Mapping[str, Any], running: Configuration) -> None:
+        """Refuse a bad task by itself: with the others it would refuse the next reload as a whole."""
+        if options.get("market", self._market) in running.tables:
+            task_from_options(
+                name, options, markets=running.tables, default_market=self._market, timezone=self._zone,
+                target=name, others=frozenset(self._options),
+            )  # fmt: skip
 
     def _clean(self) -> None:
         if self._scratch is not None:
