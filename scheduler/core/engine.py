@@ -186,15 +186,20 @@ class Engine:
     def _run_now(self, event: RunNow) -> None:
         state = self._state(event.task)
         span = state.span_at(self._life.now)
-        if span is not None and span[0] is not None:  # it is the loop itself that is wanted
+        is_loop = span is not None and span[0] is not None
+        if is_loop and state.active is None:  # it is the loop itself that is wanted
             state.retry_run = None
             self._timetable.set(state.timer(Kind.RETRY), None)
-            run = Run(state.name, span[0], state.next_attempt(span[0]), Cause.MANUAL)
+            due = span[0] if span and span[0] is not None else self._life.now
+            self._life.admit(state, Run(state.name, due, state.next_attempt(due), Cause.MANUAL))
+            return
+        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
+        state.by_hand = due  # an identity of its own
+        run = Run(state.name, due, 1, Cause.MANUAL)
+        if is_loop:  # and it runs already
+            self._life.skip(state, run, Reason.OVERLAP)
         else:
-            due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
-            state.by_hand = due  # an identity of its own
-            run = Run(state.name, due, 1, Cause.MANUAL)
-        self._life.admit(state, run)
+            self._life.admit(state, run)
 
     def _cancel(self, event: CancelRequested) -> None:
         for state in self.tasks.values():

@@ -101,6 +101,15 @@ def test_a_loop_without_a_stretch_has_a_due_of_its_own_after_a_run_by_hand() -> 
     assert len(identities(desk, "a")) == len(set(identities(desk, "a"))) == 3
 
 
+def test_a_loop_asked_for_by_hand_while_it_runs_is_not_tried_again_under_the_same_identity() -> None:
+    """It fails: what waited for its end begins, and so does, a second later, its retry."""
+    script = lambda run: ok(0.1)(run) if run.cause is Cause.MANUAL else bad(5)(run)  # noqa: E731 - as above
+    desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": script})
+    desk.until("2026-11-23T10:00:01+05:30").tell(RunNow("a"))
+    desk.until("2026-11-23T10:00:10+05:30")
+    assert len(identities(desk, "a")) == len(set(identities(desk, "a")))
+
+
 def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:
     task = spec("a", OPEN)
     desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
