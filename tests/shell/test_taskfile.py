@@ -146,7 +146,7 @@ def test_the_example_of_the_design_loads_completely(desk: Desk) -> None:
         timeout=MINUTE,
         catchup=MINUTE,
     )
-    assert (signals.trigger, signals.catchup, signals.timeout) == (After("market-monitoring"), 0, MINUTE)
+    assert (signals.trigger, signals.catchup, signals.timeout) == (After("market-monitoring"), HOUR, MINUTE)
     assert eod.trigger == At((Anchor("close", 15 * MINUTE),))
     assert eod.work == Work(argv=("/opt/desk/eod.sh", "--date", "{session}"))
     assert (eod.timeout, eod.catchup, eod.priority) == (10 * MINUTE, HOUR, Priority.IMPORTANT)
@@ -224,8 +224,8 @@ def test_a_task_without_a_trigger_has_the_pace_of_its_priority(desk: Desk) -> No
         ("every: {open: 5s, closed: pause}", 5 * MINUTE, 5 * SECOND),
         ("at: open", HOUR, HOUR),
         ("cron: '@daily'", HOUR, HOUR),
-        ("on: task.stale", 5 * MINUTE, 0),
-        ("keep_running: true", None, 0),
+        ("on: task.stale", 5 * MINUTE, HOUR),
+        ("keep_running: true", None, HOUR),
     ],
 )
 def test_timeout_and_catch_up_depend_on_the_trigger(
