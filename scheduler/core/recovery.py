@@ -25,7 +25,10 @@ class Recovery:
         life = self._life
         if history is not None:
             if history.latest is not None:
-                state.attempts = (history.latest.due, history.latest.attempt)
+                # Of a loop the row that was running: a later one may be of a run by hand.
+                loop = state.keeps_running and history.interrupted
+                counted = history.interrupted[-1] if loop else history.latest
+                state.attempts = (counted.due, counted.attempt)
                 if history.latest.status is Status.COMPLETED:
                     state.success = history.latest.ended
             for record in history.interrupted:
