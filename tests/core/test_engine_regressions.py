@@ -110,6 +110,13 @@ def test_a_loop_asked_for_by_hand_while_it_runs_is_not_tried_again_under_the_sam
     assert len(identities(desk, "a")) == len(set(identities(desk, "a")))
 
 
+def test_a_loop_counts_on_after_a_crash_although_a_run_by_hand_is_the_newest_row() -> None:
+    desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
+    desk.until("2026-11-23T10:01:00+05:30").tell(RunNow("a"))  # skipped: it runs already
+    again = Desk([spec("a", OPEN)], TABLE, "2026-11-23T10:02:00+05:30", history=desk.crash())
+    assert [attempt for _, attempt in identities(again, "a")] == [2]
+
+
 def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:
     task = spec("a", OPEN)
     desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
