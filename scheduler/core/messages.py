@@ -278,6 +278,7 @@ class TaskHistory(NamedTuple):
     expected_from: Instant  # runs due before this are accounted for
     interrupted: tuple[Record, ...] = ()  # rows found QUEUED or RUNNING
     latest: Record | None = None  # the row of the newest due, its last attempt
+    begun: tuple[Instant, int] | None = None  # of a loop: the due of its latest stretch, its attempts so far
 
 
 class Configure(NamedTuple):

@@ -25,12 +25,11 @@ class Recovery:
         life = self._life
         if history is not None:
             if history.latest is not None:
-                # Of a loop the row that was running: a later one may be of a run by hand.
-                loop = state.keeps_running and history.interrupted
-                counted = history.interrupted[-1] if loop else history.latest
-                state.attempts = (counted.due, counted.attempt)
+                state.attempts = (history.latest.due, history.latest.attempt)
                 if history.latest.status is Status.COMPLETED:
                     state.success = history.latest.ended
+            if history.begun is not None:  # the latest row of a loop may be of a run by hand
+                state.attempts = history.begun
             for record in history.interrupted:
                 life.out.append(
                     record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now)

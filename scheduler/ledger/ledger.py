@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +17,8 @@ from scheduler.ledger.store import Job
 from scheduler.ledger.writer import OnTrouble, Writer
 
 T = TypeVar("T")
+
+_NONE: Mapping[str, Instant] = {}
 
 
 class Ledger:
@@ -101,10 +103,12 @@ class Ledger:
         """What ``set_state`` remembered: task, key, value."""
         return self._read(reader.states, {})
 
-    def task_histories(self, names: Collection[str], now: Instant) -> dict[str, TaskHistory]:
-        """What a starting daemon needs to know of these tasks."""
+    def task_histories(
+        self, names: Collection[str], now: Instant, loops: Mapping[str, Instant] = _NONE
+    ) -> dict[str, TaskHistory]:
+        """What a starting daemon needs to know of these tasks; ``loops``: the dues of their latest stretches."""
         unknown = {name: TaskHistory(now) for name in names}
-        return self._read(lambda connection: reader.task_histories(connection, names, now), unknown)
+        return self._read(lambda connection: reader.task_histories(connection, names, now, loops), unknown)
 
     def oldest_watermark(self) -> Instant | None:
         """The earliest instant from which a task that is still defined is not accounted for."""

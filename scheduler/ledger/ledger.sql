@@ -110,6 +110,9 @@ LEFT JOIN runs ON runs.due = newest.latest AND runs.task = newest.id
 LEFT JOIN calendars ON calendars.id = runs.calendar
 ORDER BY attempt;
 
+-- name: attempts
+SELECT coalesce(max(attempt), 0) FROM runs JOIN tasks ON tasks.id = runs.task WHERE due = ? AND name = ?;
+
 -- name: keep_definition_text
 INSERT INTO definition_texts VALUES (:fingerprint, :text) ON CONFLICT DO NOTHING;
 

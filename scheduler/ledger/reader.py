@@ -122,9 +122,12 @@ def states(connection: sqlite3.Connection) -> dict[str, dict[str, str]]:
 
 
 def task_histories(
-    connection: sqlite3.Connection, names: Collection[str], now: Instant
+    connection: sqlite3.Connection, names: Collection[str], now: Instant, loops: Mapping[str, Instant]
 ) -> dict[str, TaskHistory]:
-    """What a starting daemon needs to know of its tasks; a task never heard of is expected from now on."""
+    """What a starting daemon needs to know of its tasks; a task never heard of is expected from now on.
+
+    ``loops`` has the due of the latest stretch of each loop.
+    """
     wanted = set(names)
     accounted: dict[str, Instant] = {}
     latest: dict[str, Record] = {}
@@ -143,9 +146,16 @@ def task_histories(
             _expected_from(accounted.get(name), expected.get(name), now),
             tuple(interrupted.get(name, ())),
             latest.get(name),
+            (loops[name], _attempts(connection, name, loops[name])) if name in loops else None,
         )
         for name in names
     }
+
+
+def _attempts(connection: sqlite3.Connection, task: str, due: Instant) -> int:
+    """How often a run was started."""
+    attempts: int = connection.execute(SQL["attempts"], (due, task)).fetchone()[0]
+    return attempts
 
 
 def oldest_watermark(connection: sqlite3.Connection) -> Instant | None:

@@ -31,7 +31,7 @@ from scheduler.core.messages import (
     Wake,
     Work,
 )
-from scheduler.core.triggers import Trigger
+from scheduler.core.triggers import KeepRunning, Trigger
 from tests.helpers import instant, iso
 
 ALWAYS = RestartPolicy("always", burst=5, window=60 * SECOND, then="keep_trying")
@@ -154,7 +154,10 @@ class Desk:
             clock = [r for r in rows if r.cause in ("tick", "catch-up", "retry")]
             newest = max((r.last_due or r.due for r in clock), default=self.now - 1)
             running = tuple(r for r in rows if r.status is Status.RUNNING)
-            found[name] = TaskHistory(newest + 1, running, rows[-1])
+            trigger = self.engine.tasks[name].trigger
+            due = trigger.last_before(self.now + 1, self.table) if isinstance(trigger, KeepRunning) else None
+            begun = None if due is None else (due, max((r.attempt for r in rows if r.due == due), default=0))
+            found[name] = TaskHistory(newest + 1, running, rows[-1], begun)
         return found
 
     # What the tests ask.

@@ -11,6 +11,7 @@ from scheduler.core.messages import (
     MINUTE,
     SECOND,
     Cause,
+    ClockStepped,
     Configure,
     LoopLag,
     Overlap,
@@ -81,6 +82,15 @@ def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand() -> None:
     desk.until("2026-11-23T10:01:05+05:30").tell(ResumeRequested("a"))
     desk.until("2026-11-23T10:02:00+05:30")
     assert len(identities(desk, "a")) == len(set(identities(desk, "a")))
+
+
+def test_a_loop_that_ended_before_a_run_by_hand_counts_on_when_the_clock_went_back_and_it_crashed() -> None:
+    desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T15:29:00+05:30", scripts={"a": endless})
+    desk.until("2026-11-23T15:30:05+05:30").tell(RunNow("a"))
+    desk.until("2026-11-23T15:30:06+05:30").sleep("2026-11-23T15:29:50+05:30").tell(ClockStepped(-16 * SECOND))
+    again = Desk([spec("a", OPEN)], TABLE, "2026-11-23T15:29:51+05:30", history=desk.crash())
+    assert [(iso(run.due)[11:16], run.attempt) for run in again.started] == [("09:15", 2)]
+    assert not set(identities(desk, "a")) & set(identities(again, "a"))
 
 
 def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand_and_a_crash() -> None:

@@ -71,6 +71,15 @@ def law_4(task: TaskSpec, run: Run, now: Instant) -> bool:
     return now - run.due <= task.catchup and not crossed
 
 
+def _begun(task: TaskSpec, rows: Iterable[Record], at: Instant) -> tuple[Instant, int] | None:
+    """How often the loop of the latest stretch at an instant was started."""
+    if not isinstance(task.trigger, KeepRunning) or task.trigger.during is None:
+        return None
+    stretches = FROM_PRE_OPEN if "pre-open" in task.trigger.during else TRADING
+    due = max((start for start, _ in stretches if start <= at), default=None)
+    return None if due is None else (due, max((row.attempt for row in rows if row.due == due), default=0))
+
+
 class Witness(Desk):
     """A desk that looks at every start."""
 
@@ -200,7 +209,7 @@ class World:
         old = self.desk
         self.rewound |= old.now < old.latest  # what waited is due again when its time comes again
         then = old.now + step.seconds * SECOND
-        self.desk = self._desk(then, old.keys, old.latest, self.history())
+        self.desk = self._desk(then, old.keys, old.latest, self.history(then))
         self.desk.rows = old.rows | self.desk.rows
 
     def _pause(self, step: Step) -> None:
@@ -276,15 +285,20 @@ class World:
             (r for r in self.desk.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt)
         )
 
-    def history(self) -> dict[str, TaskHistory]:
-        """What a ledger would say now, definitions included."""
+    def history(self, at: Instant) -> dict[str, TaskHistory]:
+        """What a ledger would say now, definitions included, to who starts at an instant."""
         found = {}
         for name in self.tasks:
             rows = self.rows(name)
             accounted = max((r.last_due or r.due for r in rows if r.cause in CLOCK_DRIVEN), default=0)
             since = self.segments[name][-1].since  # by this definition
             interrupted = tuple(r for r in rows if r.status in (Status.RUNNING, Status.QUEUED))
-            found[name] = TaskHistory(max(accounted + 1, since), interrupted, rows[-1] if rows else None)
+            found[name] = TaskHistory(
+                max(accounted + 1, since),
+                interrupted,
+                rows[-1] if rows else None,
+                _begun(self.tasks[name], rows, at),
+            )
         return found
 
     def check_what_is_kept_running(self) -> None:

@@ -332,6 +332,16 @@ class TestRestart:
         assert history.expected_from == T + 10
         assert history.latest == ran("t", T + 100, cause="manual", calendar="v2")
 
+    def test_of_a_loop_it_is_known_how_often_its_stretch_was_begun_whatever_came_later(
+        self, opened: Opener
+    ) -> None:
+        ledger = opened()
+        ledger.record(ran("loop", T))
+        ledger.record(ran("loop", T)._replace(attempt=2))
+        ledger.record(ran("loop", T + 100, cause=Cause.MANUAL))
+        histories = ledger.task_histories(["loop", "other"], T + DAY, {"loop": T, "other": T})
+        assert (histories["loop"].begun, histories["other"].begun) == ((T, 2), (T, 0))
+
     def test_a_changed_definition_counts_from_the_change_and_a_removed_task_leaves_a_gap(
         self, opened: Opener
     ) -> None:
