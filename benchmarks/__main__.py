@@ -20,7 +20,7 @@ from typing import Any
 
 CONTESTANTS = {"scheduler": "ours", "APScheduler": "apscheduler_peer", "bare floor": "floor"}
 MODES = ("spread", "burst")
-PARTS = ("dispatch", "parts", "idle", "memory", "quotes")
+PARTS = ("dispatch", "parts", "calendars", "idle", "memory", "quotes")
 
 Results = dict[str, Any]
 
@@ -68,6 +68,13 @@ def parts_table(results: Results) -> list[str]:
     ]
 
 
+def calendars_table(results: Results) -> list[str]:
+    first, child, restart, changed = (results[f"{key}_s"] for key in ("first", "child", "restart", "changed"))
+    cold = f"{first:.2f} s the first time ({child:.2f} s of them in {results['children']:g} child)"
+    kept = f"{restart:.2f} s after a restart, {changed:.2f} s after a change of markets.yaml"
+    return ["", f"tables of {results['markets']} markets over two years: {cold}, {kept}"]
+
+
 def idle_table(results: Results) -> list[str]:
     cost = f"{results['wakeups']} wake-ups and {results['cpu_ms']:.1f} ms of CPU in {results['seconds']} s"
     return ["", f"idle with {results['tasks']} tasks an hour away: {cost}"]
@@ -113,6 +120,7 @@ def main() -> int:
     measured: dict[str, tuple[Callable[[], Results], Callable[[Results], list[str]]]] = {
         "dispatch": (partial(dispatch, options.tasks, options.seconds, options.rounds), dispatch_table),
         "parts": (partial(run, "parts"), parts_table),
+        "calendars": (partial(run, "calendars"), calendars_table),
         "idle": (partial(run, "desk", "idle"), idle_table),
         "memory": (partial(run, "desk", "memory"), memory_table),
         "quotes": (partial(run, "desk", "quotes"), quotes_table),

@@ -84,14 +84,14 @@ def rehearse(
 @config_option
 @click.option("--diff", is_flag=True, help="Show what a reload would add and remove, in runs.")
 def check(config: Path | None, diff: bool) -> None:
-    """Validate the configuration and import every callable."""
+    """Validate the configuration, import every callable, and warn of what in its code will hurt."""
     from scheduler import offline
     from scheduler.clock import SystemClock
 
     settings, now = _settings(config), SystemClock().now()
-    configuration, problems = offline.check(settings, now)
-    for warning in configuration.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    configuration, problems, warnings = offline.check(settings, now)
+    for warning in warnings:
+        click.echo(warning, err=True)
     if problems:
         raise ConfigurationError(problems)
     if diff:
@@ -103,6 +103,7 @@ def check(config: Path | None, diff: bool) -> None:
     files = ", ".join(str(path) for path in configuration.sources)
     click.echo(
         f"{len(configuration.specs)} tasks on {', '.join(sorted(configuration.tables))}: {files} is good"
+        + (f", with {len(warnings)} warning{'s' if len(warnings) > 1 else ''}" if warnings else "")
     )
 
 
@@ -126,18 +127,92 @@ def plan(
         _print(rows, as_json, "{due}  {task:<24} {priority:<12} {market:<8} {phase:<15} {trigger}")
 
 
-@cli.command()
+class _Calendar(click.Group):
+    """`calendar NSE --from …` is `calendar show NSE --from …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@cli.group(cls=_Calendar, subcommand_metavar="[show] [MARKET] --from D --until D | template YEAR [MARKET]")
+def calendar() -> None:
+    """Show a market's dates, or print a starter for a new year."""
+
+
+@calendar.command()
 @config_option
 @json_option
 @click.argument("market", required=False)
 @click.option("--from", "start", required=True, metavar="D", help="First date.")
 @click.option("--until", required=True, metavar="D", help="End, excluded.")
-def calendar(config: Path | None, as_json: bool, market: str | None, start: str, until: str) -> None:
+def show(config: Path | None, as_json: bool, market: str | None, start: str, until: str) -> None:
     """Show a market's dates, their phases, and the layer that says so."""
     from scheduler import offline
 
     rows = offline.calendar(_settings(config), market, start, until)
     _print(rows if as_json else map(_calendar_line, rows), as_json, "{date}  {market:<8} {layer:<19} {what}")
+
+
+@calendar.command()
+@config_option
+@click.argument("year", type=click.IntRange(2000, 2199))
+@click.argument("market", default="NSE")
+def template(config: Path | None, year: int, market: str) -> None:
+    """Print the holidays of YEAR as a markets.yaml to fill in."""
+    from scheduler import offline
+
+    click.echo(offline.template(_settings(config), year, market), nl=False)
+
+
+@cli.group()
+def market() -> None:
+    """Change a market's date as an operator, or show what was changed."""
+
+
+@market.command()
+@config_option
+@click.argument("market")
+@click.argument("day", metavar="DATE")
+@click.option("--closed", is_flag=True, help="No session on this date.")
+@click.option(
+    "--open", "hours", metavar="A..B[,A..B]",
+    help="The hours of this date; `ordinary`: its usual ones, `unknown`: not announced yet.",
+)  # fmt: skip
+@click.option("--revert", is_flag=True, help="Take back the amendment of this date.")
+@click.option("--name", metavar="N", help="What the day is called.")
+@click.option("--reason", default="", metavar="TEXT", help="For the record.")
+def amend(
+    config: Path | None, market: str, day: str, closed: bool, hours: str | None, revert: bool,
+    name: str | None, reason: str,
+) -> None:  # fmt: skip
+    """Change one date of a market, and of every market that is like it.
+
+    The change is kept in the state directory; a running daemon takes it within two seconds.
+    """
+    from scheduler import amending
+    from scheduler.clock import SystemClock
+
+    if closed + (hours is not None) + revert != 1 or (revert and name):
+        raise UsageError("one of --closed, --open and --revert is needed, and only with the first two --name")
+    wish = amending.wish(market, day, closed=closed, hours=hours, name=name, reason=reason)
+    outcome = amending.amend(_settings(config), wish, SystemClock().now())
+    for warning in outcome.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for line in outcome.lines:
+        click.echo(line)
+
+
+@market.command()
+@config_option
+@json_option
+def amendments(config: Path | None, as_json: bool) -> None:
+    """Show the amendments in force, and whose they are."""
+    from scheduler import amending
+
+    rows = amending.amendments(_settings(config))
+    _print(rows, as_json, "{date}  {market:<8} {change}  ({by}, {at}) {note}")
 
 
 @cli.command()
@@ -162,6 +237,22 @@ def history(
         _settings(config), tasks=tasks, start=start, until=until, status=status, limit=last
     )
     _print(rows, as_json, "{due}  {task:<24} {attempt:>2} {status:<10} {reason:<12} x{count:<5} {error}")
+
+
+@cli.command()
+@config_option
+@json_option
+@click.argument("name")
+@click.option(
+    "--at", metavar="T", help="The instant in question.  [default: now, by what the scheduler knows]"
+)
+def why(config: Path | None, as_json: bool, name: str, at: str | None) -> None:
+    """Say why the task NAME does or does not run, or the market NAME is in its phase."""
+    from scheduler import explain
+    from scheduler.clock import SystemClock
+
+    row = explain.why(_settings(config), name, at, SystemClock().now())
+    click.echo(json.dumps(row, ensure_ascii=False) if as_json else row["sentence"])
 
 
 @cli.command()
@@ -208,10 +299,15 @@ def _settings(config: Path | None) -> Settings:
 def _print(rows: Iterable[Mapping[str, Any]], as_json: bool, line: str) -> None:
     try:
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False) if as_json else line.format_map(row).rstrip())
+            click.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(row, line))
         sys.stdout.flush()
     except BrokenPipeError:  # of `scheduler plan | head`: nobody reads on, so there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _line(row: Mapping[str, Any], line: str) -> str:
+    doubt = "  assumed" if row.get("assumed") else ""
+    return line.format_map(row).rstrip() + doubt
 
 
 def _calendar_line(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,19 +5,28 @@ A configuration is good as a whole or refused as a whole (law 7), with every pro
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from scheduler.calendars import Calendars
+from scheduler.calendars import Built, Calendars
 from scheduler.core.market import MarketTable
+from scheduler.core.marketspec import MarketsFile
 from scheduler.core.messages import SECOND, CacheSpec, Instant, TaskSpec
 from scheduler.errors import ConfigurationError, Problem, UsageError
-from scheduler.marketfile import MARKETS_FILE, read_markets
+from scheduler.marketfile import (
+    AMENDMENTS,
+    MARKETS_FILE,
+    Entry,
+    amended,
+    amendments_file,
+    read_markets,
+    read_trail,
+)
 from scheduler.ownership import check_writable_by_others
 from scheduler.settings import Settings
 from scheduler.taskfile import TaskFile, in_order, read_tasks
@@ -34,7 +43,6 @@ class Window:
 
     first: date
     last: date
-    today: date | None = None  # to be told what is not settled in the weeks from here on
 
     @classmethod
     def around(cls, now: Instant, since: Instant | None = None) -> Window:
@@ -42,7 +50,7 @@ class Window:
         first = _date(now) - _BEHIND
         if since is not None:
             first = min(first, _date(since) - timedelta(days=3))
-        return cls(first, _date(now) + _AHEAD, _date(now))
+        return cls(first, _date(now) + _AHEAD)
 
     @classmethod
     def of(cls, start: Instant, until: Instant) -> Window:
@@ -66,6 +74,7 @@ class Configuration:
     reload: str = "auto"  # auto, manual, closed-only
     sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    trail: tuple[Entry, ...] = ()  # of the amendments: what operators changed so far
 
 
 Loader = Callable[[Window], Configuration]
@@ -76,46 +85,80 @@ def file_zone(directory: Path) -> tzinfo:
     return read_tasks(directory).timezone
 
 
+class _Files(NamedTuple):
+    """What the files say, before any calendar is asked. The amendments are read anew each time."""
+
+    tasks: TaskFile
+    markets: MarketsFile
+    problems: tuple[Problem, ...] = ()  # besides those that the two have themselves
+
+
 class FileLoader:
     """Loads a configuration directory; call it again to load it as it is then.
 
-    ConfigurationError with every problem found.
+    ConfigurationError with every problem found. OSError when the amendments' trail cannot be read.
     """
 
     def __init__(
-        self, settings: Settings, *, directory: Path | None = None, markets_only: frozenset[str] | None = None
+        self,
+        settings: Settings,
+        *,
+        directory: Path | None = None,
+        amendments: Path | None = None,
+        markets_only: frozenset[str] | None = None,
+        also: frozenset[str] = frozenset(),
     ) -> None:
-        """``directory`` instead of the settings' own. ``markets_only``: only these markets, no tasks."""
+        """``directory`` instead of the settings' own, ``amendments`` of another state directory.
+
+        ``markets_only``: only these markets, no tasks. ``also``: markets besides those of the tasks.
+        UsageError from a load for one of them that does not exist.
+        """
         self._settings = settings
         self._directory = directory or settings.config_dir
+        self._amendments = amendments or settings.state_dir
         self._markets_only = markets_only
+        self._asked_for = also if markets_only is None else markets_only
         self._calendars = Calendars(settings.state_dir)
-        self._tasks = TaskFile()
+        self._files = self._good = _Files(TaskFile(), MarketsFile(()))
+        self._saved_since = False  # the files on the disk may be others than those of the last load
 
     def __call__(self, window: Window) -> Configuration:
-        directory = self._directory
-        if not directory.is_dir():
+        if not self._directory.is_dir():
             raise ConfigurationError(
-                f"{directory} is not a directory; `scheduler init {directory}` writes a starter"
+                f"{self._directory} is not a directory; `scheduler init {self._directory}` writes a starter"
             )
-        guard = partial(check_writable_by_others, allowed_gids=self._settings.config_gids)
-        markets = read_markets(directory, self._settings.state_dir)
-        problems: list[Problem] = []
-        distrusted = guard(directory / MARKETS_FILE) if (directory / MARKETS_FILE).exists() else None
-        if distrusted:
-            problems.append(distrusted)
-        tasks = read_tasks(directory, guard=guard)
-        self._tasks = tasks
-        names = tasks.markets if self._markets_only is None else self._markets_only
+        files = self._files = self._read()
+        configuration = self._build(files, window)
+        self._good, self._saved_since = files, False
+        return configuration
+
+    def in_force(self, window: Window, amendments: str | None = None) -> Configuration:
+        """The files of the last good load, whatever was saved since, with the amendments of now.
+
+        ``amendments`` is a text to have instead of those in the state directory.
+        """
+        configuration = self._build(self._good, window, amendments)
+        self._saved_since = True
+        return configuration
+
+    def _read(self) -> _Files:
+        markets = self._directory / MARKETS_FILE
+        distrusted = self._guard(markets) if markets.exists() else None
+        tasks = read_tasks(self._directory, guard=self._guard)
+        return _Files(tasks, read_markets(self._directory), (distrusted,) if distrusted else ())
+
+    def _build(self, files: _Files, window: Window, amendments: str | None = None) -> Configuration:
+        tasks, markets = files.tasks, amended(files.markets, self._amendments, amendments)
+        distrusted = self._guard(amendments_file(self._amendments))
+        names = self._asked_for | (tasks.markets if self._markets_only is None else frozenset())
         built = self._calendars.build(
-            markets, names | {markets.default}, (window.first, window.last), tasks.timezone, window.today
+            markets, names | {markets.default}, (window.first, window.last), tasks.timezone
         )
-        problems += built.problems
+        problems = [*files.problems, *((distrusted,) if distrusted else ()), *built.problems]
         if self._markets_only is not None:
             if problems:
                 raise ConfigurationError(problems)
-            for name in sorted(names - built.tables.keys()):
-                raise UsageError(built.market_problem(name))
+            self._check_existence(built)
             return Configuration((), built.tables, tasks.timezone, default_market=markets.default)
         try:
             config = tasks.compile(built.tables, markets.default, built.market_problem)
@@ -123,26 +166,49 @@ class FileLoader:
             raise ConfigurationError(in_order([*problems, *error.problems])) from None
         if problems:
             raise ConfigurationError(problems)
+        self._check_existence(built)
         return Configuration(
             config.tasks, built.tables, config.timezone, config.caches, markets.default, config.reload,
-            config.sources, built.warnings,
+            config.sources, built.warnings, read_trail(self._amendments),
         )  # fmt: skip
 
-    def problem(self, task: str, key: str, message: str) -> Problem:
-        """A problem with a key of a task, at its place in the files as of the last load."""
-        entry = next(entry for entry in self._tasks.tasks if entry.name == task)
-        return entry.problem(message, key)
+    def _check_existence(self, built: Built) -> None:
+        for name in sorted(self._asked_for - (built.tables.keys() - built.unread.keys())):
+            raise UsageError(built.market_problem(name))
+
+    def _guard(self, path: Path) -> Problem | None:
+        """What lies in the state directory may also be its owner's: root asks about others' daemons."""
+        state, uids = self._settings.state_dir, {os.geteuid()}
+        if path.is_relative_to(state) and state.exists():
+            uids.add(state.stat().st_uid)
+        return check_writable_by_others(path, uids, self._settings.config_gids)
+
+    def problem(self, task: str, message: str, *path: str, key: bool = False) -> Problem:
+        """A problem with a value of a task (``key``: its key), at its place in the files as last loaded."""
+        entry = next(entry for entry in self._files.tasks.tasks if entry.name == task)
+        return entry.problem(message, *path, key=key)
 
     def keep_accepted(self) -> None:
         """Keep a copy of the files that are now in force, for ``check --diff``. OSError."""
         state = self._settings.state_dir
         copy, fresh = state / ACCEPTED, state / f"{ACCEPTED}.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        markets = self._directory / MARKETS_FILE
-        for path in (*self._tasks.sources, *([markets] if markets.is_file() else [])):
-            target = fresh / path.relative_to(self._directory)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target)
+        if self._saved_since and copy.is_dir():
+            shutil.copytree(copy, fresh, ignore=shutil.ignore_patterns(AMENDMENTS))
+        else:
+            self._copy_files(fresh)
+        amendments = amendments_file(state)
+        if amendments.exists():
+            target = amendments_file(fresh)
+            target.parent.mkdir()
+            shutil.copyfile(amendments, target)
         shutil.rmtree(copy, ignore_errors=True)
         fresh.rename(copy)
+
+    def _copy_files(self, target: Path) -> None:
+        target.mkdir(parents=True)
+        markets = self._directory / MARKETS_FILE
+        for path in (*self._good.tasks.sources, *([markets] if markets.is_file() else [])):
+            place = target / path.relative_to(self._directory)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, place)

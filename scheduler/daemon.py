@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from scheduler.clock import Clock, ScaledClock, VirtualClock
 from scheduler.configuration import Configuration, Loader, Window
 from scheduler.context import Context
 from scheduler.core import events
-from scheduler.core.definition import definition_text
+from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
@@ -37,19 +37,23 @@ from scheduler.core.messages import (
     Level,
     LoopLag,
     Record,
+    Remember,
     Run,
     RunEnded,
     StartRun,
     Status,
     StopRequested,
+    TaskHistory,
     TaskSpec,
     Wake,
 )
-from scheduler.core.triggers import session_of
+from scheduler.core.triggers import KeepRunning, session_of
 from scheduler.errors import ConfigurationError, SchedulerError
 from scheduler.executors import Executors, Facts, Job, Log, TargetError
 from scheduler.ledger import Ledger
 from scheduler.lock import StateLock
+from scheduler.loopwatch import LoopWatch, Stall
+from scheduler.marketfile import AMENDMENTS
 from scheduler.runs import BackgroundTaskManager, RunEntry, Runner
 from scheduler.times import to_iso
 from scheduler.waker import Waker
@@ -57,7 +61,7 @@ from scheduler.waker import Waker
 T = TypeVar("T")
 
 FORCE = 5.0  # seconds that runs get to end once they are forced
-_INSTANTS = frozenset({"due", "until", "last_success"})  # fields of announcements
+_INSTANTS = frozenset({"due", "since", "until", "last_success"})  # fields of announcements
 
 
 class Daemon:
@@ -67,6 +71,7 @@ class Daemon:
         self,
         load: Loader,
         *,
+        load_in_force: Loader | None = None,
         state: Path,
         clock: Clock,
         python_path: Sequence[str] = (),
@@ -78,18 +83,21 @@ class Daemon:
     ) -> None:
         """``load`` reads the configuration, again at each reload; ``state`` is the state directory.
 
+        ``load_in_force`` gives the configuration of the last load anew, with the amendments of now.
         ``simulate`` gives the seconds that a run of a task is pretended to take: nothing is executed.
         ``callables`` are targets that need no import. The YAML files in ``watched`` are loaded again
         when they are saved; ``accepted`` is called when a configuration is in force. ``seed`` is that
         of the backoffs' jitter.
         """
         self._load = load
+        self._load_in_force = load_in_force or load
         self._state = state
         self._clock = clock
         self._python_path = python_path
         self._simulate = simulate
         self._callables = callables or {}
         self._watched = watched
+        self._amendments = state / AMENDMENTS
         self._accepted = accepted or (lambda: None)
         self._hold: Callable[[], AbstractContextManager[None]] = (
             clock.hold if isinstance(clock, VirtualClock) else nullcontext
@@ -101,6 +109,7 @@ class Daemon:
         self._begun_before: list[tuple[Run, Record]] = []  # in the one before
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(2, "daemon")  # the loop's own may be full of what tasks hang in
         self._over = False
         self._reloads = 0
         self._held_back = False  # a saved file waits for the market to close
@@ -123,7 +132,7 @@ class Daemon:
             raise
 
     async def _start(self) -> None:
-        seen = self._snapshot()
+        seen, amendments = self._snapshot(), watch.snapshot(self._amendments)
         window = Window.around(self._clock.now(), self._ledger.oldest_watermark())
         configuration = await self._in_thread(partial(self._load, window))
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
@@ -139,6 +148,13 @@ class Daemon:
             self._clock,
             on_wake=lambda: self.handle(Wake()),
             on_step=lambda by: self.handle(ClockStepped(by)),
+        )
+        self.loop_watch = LoopWatch(
+            appointment=lambda: self._waker.expected,
+            busy=lambda: any(entry.owner for entry in self.manager.registry.live.values()),
+            whose=self._whose,
+            on_stall=lambda stall: self._say(events.LOOP_STALLED, "error", **stall.fields()),
+            on_over=self._recovered,
             on_lag=lambda mean: self.handle(LoopLag(mean)),
         )
         if isinstance(self._clock, ScaledClock):
@@ -152,8 +168,12 @@ class Daemon:
         self._report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
         if self._watched is not None:
-            self.manager.start_task(self._watch(self._watched), "scheduler/watch")
-            self.manager.start_task(self._look_again(self._watched, seen), "scheduler/look-again")
+            self._amendments.mkdir(exist_ok=True)
+            places = (self._watched, self._amendments)
+            self.manager.start_task(self._watch(places), "scheduler/watch")
+            self.manager.start_task(self._look_again(places, seen | amendments), "scheduler/look-again")
+        if not isinstance(self._clock, VirtualClock):  # whose loop jumps: real time means nothing there
+            self.loop_watch.start()
 
     async def stop(self) -> None:
         """Start nothing more, let running work finish within its grace, then force it. Idempotent."""
@@ -171,8 +191,10 @@ class Daemon:
         if left:
             left = await self._runner.shutdown(FORCE)
         self._over = True
+        self.loop_watch.close()
         self._waker.close()
         self._executors.close()
+        self._threads.shutdown(wait=False)
         self.manager.close()
         self._ledger.close()
         self._lock.release()
@@ -192,6 +214,10 @@ class Daemon:
     def register(self, name: str, call: Callable[..., Any]) -> None:
         """Let tasks whose target is ``name`` run this callable."""
         self._executors.register(name, call)
+
+    def readiness(self) -> reports.Readiness:
+        """Whether what is due is started; if not, why not."""
+        return reports.readiness(self.configuration, self._clock.now())
 
     def reload_soon(self, cause: str) -> None:
         """Reload, without waiting for it."""
@@ -222,6 +248,8 @@ class Daemon:
                 self._start_run(action, begun)
             elif isinstance(action, Announce):
                 self._announced(action)
+            elif isinstance(action, Remember):
+                self._ledger.remember(*action)
             else:
                 self._runner.stop(action)
         self._waker.aim(self.engine.wake_at())
@@ -229,6 +257,7 @@ class Daemon:
     def _start_run(self, action: StartRun, begun: Record | None) -> None:
         """An appointment is on record before it begins. A pace's run need not be if it ends at once."""
         assert begun is not None
+        self.loop_watch.attend()
         if action.durable:
             self._appointments.add(action.run)
             self._ledger.record(begun)
@@ -278,21 +307,28 @@ class Daemon:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         with self._hold():
-            return await asyncio.get_running_loop().run_in_executor(None, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     # Configuration.
 
-    async def reload(self, cause: str) -> bool:
-        """Take the files as they are now, or say what is wrong and go on as before (law 7)."""
+    async def reload(self, cause: str, *, in_force: bool = False) -> bool:
+        """Take the files as they are now, or say what is wrong and go on as before (law 7).
+
+        ``in_force``: the files as they were, with the calendars and amendments of now.
+        """
+        load = self._load_in_force if in_force else self._load
         async with self._reloading:
-            seen = self._snapshot()
+            seen = self._seen if in_force else self._snapshot()
             try:
-                configuration = await self._in_thread(partial(self._load, Window.around(self._clock.now())))
+                configuration = await self._in_thread(partial(load, Window.around(self._clock.now())))
             except ConfigurationError as error:
                 return self._reject([str(problem) for problem in error.problems], cause)
             except (SchedulerError, OSError) as error:
                 return self._reject([str(error)], cause)
-            self._report(reports.changed(self.configuration, configuration, self._clock.now(), cause))
+            old, now = self.configuration, self._clock.now()
+            # In a thread: counting the runs of ten thousand tasks takes a second.
+            told = await self._in_thread(lambda: list(reports.changed(old, configuration, now, cause)))
+            self._report(told)
             self._configure(configuration)
             self._seen = seen
             return True
@@ -306,6 +342,7 @@ class Daemon:
         return False
 
     def _configure(self, configuration: Configuration, *, first: bool = False) -> None:
+        self.loop_watch.attend()  # ten thousand tasks take a while
         now = self._clock.now()
         self.configuration = configuration
         self.cache.reconfigure(configuration.caches)
@@ -317,43 +354,66 @@ class Daemon:
                 refused[spec.name] = str(error)
         enabled = [spec for spec in configuration.specs if spec.enabled]
         changed = self._define(enabled, now)
-        histories = self._ledger.task_histories([spec.name for spec in enabled], now) if first else {}
-        for name in changed & histories.keys():  # what was due before the change is not the new task's
-            histories[name] = histories[name]._replace(expected_from=now)
-        self.handle(Configure(configuration.specs, configuration.tables, refused, histories))
+        if first:
+            histories = self._histories(enabled, now)
+            for name in changed & histories.keys():  # what was due before the change is not the new task's
+                histories[name] = histories[name]._replace(expected_from=now)
+        else:  # new ones are expected from now on, but may have been here before
+            fresh = [spec for spec in enabled if spec.name not in self.engine.tasks]
+            known = self._histories(fresh, now) if fresh else {}
+            histories = {name: TaskHistory(now + 1, begun=past.begun) for name, past in known.items()}
+        remembered = self._ledger.remembered() if first else {}
+        self.handle(Configure(configuration.specs, configuration.tables, refused, histories, remembered))
         try:
             self._accepted()
         except OSError as error:  # a full disk: `check --diff` compares with older files, and that is all
             self._say(events.CONFIG_NOT_KEPT, "warning", error=str(error))
+
+    def _histories(self, specs: Sequence[TaskSpec], now: Instant) -> dict[str, TaskHistory]:
+        loops = {}
+        for spec in specs:
+            if isinstance(spec.trigger, KeepRunning):
+                begun = spec.trigger.last_before(now + 1, self.configuration.tables[spec.market])
+                if begun is not None:
+                    loops[spec.name] = begun
+        return self._ledger.task_histories([spec.name for spec in specs], now, loops)
 
     def _define(self, specs: Sequence[TaskSpec], now: Instant) -> set[str]:
         """Tell the ledger which runs to expect from now on; the tasks it knew otherwise."""
         known = self._ledger.defined()
         changed = set()
         for spec in specs:
-            text = definition_text(spec)
-            fingerprint = sha256(text.encode()).hexdigest()[:16]
+            mark = fingerprint(spec)
             calendar = self.configuration.tables[spec.market].version
-            self._ledger.definition_started(spec.name, now, fingerprint, text, calendar)
-            if known.pop(spec.name, fingerprint) != fingerprint:
+            self._ledger.definition_started(spec.name, now, mark, definition_text(spec), calendar)
+            if known.pop(spec.name, mark) != mark:
                 changed.add(spec.name)
         for name in known:
             self._ledger.definition_ended(name, now)
         return changed
 
-    async def _watch(self, directory: Path) -> None:
-        async for paths in watch.changes([directory]):
+    async def _watch(self, places: Collection[Path]) -> None:
+        async for paths in watch.changes(places):
             await self._saved(paths)
 
-    async def _look_again(self, directory: Path, seen: frozenset[tuple[str, int, int]]) -> None:
+    async def _look_again(self, places: Collection[Path], seen: frozenset[tuple[str, int, int]]) -> None:
         """A file that was saved while the daemon started counts too."""
         await asyncio.sleep(1.0)  # the watch is up by then; a reload too many does no harm
-        changed = watch.snapshot(directory) ^ seen
+        changed = watch.snapshot(*places) ^ seen
         if changed:
             await self._saved({path for path, _, _ in changed})
 
     async def _saved(self, paths: Collection[str]) -> None:
-        """By `reload:` of the file in force: take it, hold it back until the close, or until told."""
+        """By `reload:` of the file in force: take it, hold it back until the close, or until told.
+
+        What an operator amended is taken at once, whatever else was saved and waits or is wrong.
+        """
+        amended = {path for path in paths if Path(path).parent.name == AMENDMENTS}
+        if amended:
+            await self.reload("the amendments changed", in_force=True)
+            paths = set(paths) - amended
+        if not paths:
+            return
         mode = self.configuration.reload
         if mode == "auto" or (mode == "closed-only" and not self._trading()):
             await self.reload(f"saved: {', '.join(sorted({Path(path).name for path in paths}))}")
@@ -367,14 +427,15 @@ class Daemon:
         return table is not None and table.first <= now < table.last and table.phase_at(now).trading
 
     async def _maintain(self) -> None:
-        """Once a day: roll the calendars' horizon, prune the ledger, warn of calendars that end."""
+        """Once a day: roll the calendars' window, prune the ledger, warn of what is not known."""
         while True:
-            self._report(reports.horizons(self.configuration, self._clock.now()))
+            self._report(reports.doubts(self.configuration, self._clock.now()))
             await asyncio.sleep(self._clock.real_seconds(DAY))
             self._ledger.prune(self._clock.now())
             mode = self.configuration.reload
             if mode != "auto" and self._snapshot() != self._seen:
                 self._say(events.CONFIG_HELD_BACK, "info", reload=mode, cause=reports.DAILY)
+                await self.reload(reports.DAILY, in_force=True)
             else:
                 await self.reload(reports.DAILY)
 
@@ -386,7 +447,7 @@ class Daemon:
             if self._held_back and not self._trading():
                 self._held_back = False
                 self.reload_soon("the market closed")
-        if logs.enabled(action.level):
+        if logs.enabled(action.level) and action.event != events.LOOP_STALLED:  # said while it was so
             self._say(action.event, action.level, **action.fields)
 
     def _report(self, announcements: Iterable[Announce]) -> None:
@@ -434,6 +495,19 @@ class Daemon:
             count=count,
             where=where,
         )
+
+    def _whose(self, task: asyncio.Task[Any]) -> tuple[str, str] | None:
+        entry = self.manager.owner_of(task)
+        if entry is None:
+            return None
+        return (entry.owner, entry.run_id) if entry.owner else (entry.run_id, "")
+
+    def _recovered(self, stall: Stall) -> None:
+        """The loop is free again, and with it the `on` tasks that wait for a stall."""
+        fields = stall.fields()
+        self._happened(events.LOOP_STALLED, "error", **fields)
+        ended = {name: fields[name] for name in ("task", "run_id", "culprit", "seconds") if name in fields}
+        self._happened(events.LOOP_RECOVERED, "info", **ended)
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
         self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, error=error, exception=details)

@@ -11,17 +11,20 @@ from datetime import date, timedelta
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from scheduler import calendars
 from scheduler.calendars import calendar_rows
+from scheduler.codecheck import Code, read_code
 from scheduler.configuration import ACCEPTED, Configuration, FileLoader, Window, file_zone
 from scheduler.core.messages import Instant
 from scheduler.core.plan import Difference, counts, plan
 from scheduler.errors import ConfigurationError, Problem, UsageError
-from scheduler.executors import TargetError, check_target
+from scheduler.executors import TargetError
+from scheduler.executors.checking import check_target, misfits
 from scheduler.ledger import read_history
-from scheduler.marketfile import markets_schema
-from scheduler.reports import differences
+from scheduler.marketfile import markets_schema, read_markets, read_provisional
+from scheduler.reports import differences, unsettled
 from scheduler.settings import Settings
 from scheduler.taskfile import tasks_schema
 from scheduler.times import parse_time, to_iso
@@ -29,21 +32,47 @@ from scheduler.times import parse_time, to_iso
 Row = Mapping[str, Any]
 
 
-def check(settings: Settings, now: Instant) -> tuple[Configuration, list[Problem]]:
-    """Validate everything and import every callable; the problems with these, each with its place.
+class Checked(NamedTuple):
+    """A configuration whose files are right, and what was found beyond them."""
+
+    configuration: Configuration
+    problems: list[Problem]  # with the callables, each at its place in the files
+    warnings: list[str]  # of the calendars, and of the callables' code
+
+
+def check(settings: Settings, now: Instant) -> Checked:
+    """Validate everything, import every callable, and read its code.
 
     ConfigurationError with every problem when the files themselves are wrong.
     """
     loader = FileLoader(settings)
     configuration = loader(Window.around(now))
-    problems = []
+    problems: list[Problem] = []
+    codes = []
     for spec in configuration.specs:
         try:
-            check_target(spec.work, settings.python_path)
+            found = check_target(spec.work, settings.python_path)
         except TargetError as error:
             key = "run" if spec.work.target else "command"
-            problems.append(loader.problem(spec.name, key, str(error)))
-    return configuration, problems
+            problems.append(loader.problem(spec.name, str(error), key))
+            continue
+        if found is None:
+            continue
+        given = list(spec.work.arguments)
+        for name, message in misfits(found, given):
+            path = ("with", name) if name else ("with",) if given else ("run",)
+            problems.append(loader.problem(spec.name, f"with: {message}", *path, key=bool(given)))
+        if found.file is not None:
+            codes.append(Code(spec.name, found.file, found.name, found.isolation))
+    uncertain = [f"warning: {text}" for text in _uncertain(configuration, now)]
+    return Checked(configuration, problems, uncertain + [str(problem) for problem in read_code(codes)])
+
+
+def _uncertain(configuration: Configuration, now: Instant) -> Iterator[str]:
+    """What the calendars rest on although it is not certain."""
+    yield from configuration.warnings
+    for day in unsettled(configuration, now):
+        yield f"{day.fields['market']}: {day.fields['date']} is not settled: {day.fields['reason']}"
 
 
 def changes_since_accepted(settings: Settings, new: Configuration, now: Instant) -> list[Difference] | None:
@@ -51,7 +80,7 @@ def changes_since_accepted(settings: Settings, new: Configuration, now: Instant)
     accepted = settings.state_dir / ACCEPTED
     if not accepted.is_dir():
         return None
-    old = FileLoader(settings, directory=accepted)(Window.around(now))
+    old = FileLoader(settings, directory=accepted, amendments=accepted)(Window.around(now))
     return differences(old, new, now)
 
 
@@ -82,6 +111,7 @@ def planned(
             "phase": run.phase,
             "session": run.session,
             "trigger": run.trigger,
+            **_doubt(assumed=run.assumed),
         }
 
 
@@ -94,6 +124,14 @@ def calendar(settings: Settings, market: str | None, start: str, until: str) -> 
     configuration = loader(Window(first, last - timedelta(days=1)))
     table = configuration.tables[market or configuration.default_market]
     yield from calendar_rows(table, first, last - timedelta(days=1))
+
+
+def template(settings: Settings, year: int, market: str) -> str:
+    """A starter for the holidays of a year. ConfigurationError when markets.yaml is wrong."""
+    markets = read_markets(settings.config_dir)
+    if markets.problems:
+        raise ConfigurationError(list(markets.problems))
+    return calendars.template(markets, market, year, read_provisional())
 
 
 def history(
@@ -132,7 +170,13 @@ def history(
             "ended": None if row.ended is None else to_iso(row.ended, zone),
             "error": row.error,
             "count": row.count,
+            **_doubt(assumed=row.assumed),
         }
+
+
+def _doubt(*, assumed: bool) -> Row:
+    """The key that only the runs of assumed days have."""
+    return {"assumed": True} if assumed else {}
 
 
 def schema(which: str) -> str:

@@ -10,14 +10,16 @@ from watchfiles import Change, awatch
 _STEP = 400  # milliseconds between looks at what the kernel reported; a save is live within two seconds
 _SETTLE = 800  # milliseconds at most to gather what belongs to one save
 _SUFFIXES = (".yaml", ".yml")
+_GLOBS = ("*.y*ml", "tasks.d/*.y*ml")
 # tasks.d may come and go as a whole; `..data` is the symlink by which a mounted directory is swapped.
 _DIRECTORIES = ("tasks.d", "..data")
 
 
-def snapshot(directory: Path) -> frozenset[tuple[str, int, int]]:
-    """What tells one state of a configuration directory from another: names, times and sizes."""
+def snapshot(*directories: Path) -> frozenset[tuple[str, int, int]]:
+    """What tells one state of configuration directories from another: names, times and sizes."""
     found = set()
-    for path in (*directory.glob("*.y*ml"), *directory.glob("tasks.d/*.y*ml")):
+    files = (path for one in directories for glob in _GLOBS for path in one.glob(glob))
+    for path in files:
         try:
             status = path.stat()
         except OSError:  # gone, or a dangling link: whoever reads it will say so

@@ -9,5 +9,6 @@ from __future__ import annotations
 from scheduler.calendars.build import Built, Calendars
 from scheduler.calendars.rows import calendar_rows, unsettled_days
 from scheduler.calendars.source import CalendarSource, run_child
+from scheduler.calendars.template import template
 
-__all__ = ["Built", "CalendarSource", "Calendars", "calendar_rows", "run_child", "unsettled_days"]
+__all__ = ["Built", "CalendarSource", "Calendars", "calendar_rows", "run_child", "template", "unsettled_days"]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 from scheduler.calendars.layout import Occurrence, Span
 from scheduler.calendars.raw import RawCalendar
 from scheduler.core.marketspec import AMENDMENT, ASSUMED, DESK, EXCHANGE, INDIA
-from scheduler.core.messages import Instant
+from scheduler.core.messages import Duration, Instant
 
 WEEKEND: Final = "weekend"
 HOLIDAY: Final = "holiday"
@@ -25,6 +25,12 @@ class Trading(NamedTuple):
     open: Instant
     close: Instant
     special: bool
+    notes: tuple[str, ...] = ()  # see ``Session``
+
+    def later(self, duration: Duration) -> Trading:
+        """The same session on another day."""
+        occurrences = tuple([one.later(duration) for one in self.occurrences])
+        return self._replace(occurrences=occurrences, open=self.open + duration, close=self.close + duration)
 
 
 class DayPlan(NamedTuple):

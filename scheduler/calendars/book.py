@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from scheduler.calendars.layout import laid_over
@@ -24,6 +25,9 @@ from scheduler.core.marketspec import (
 )
 from scheduler.errors import Mark
 
+_Row: TypeAlias = tuple[int, bool]  # number of a row of hours, -1 for none; whether its summer time holds
+_Rows: TypeAlias = tuple[_Row, ...]  # of each level of a market
+
 _LONGEST_CHAIN: Final = 50
 _NOWHERE: Final = Mark("", 0, 0)
 _ALWAYS: Final = MarketDef(
@@ -35,8 +39,9 @@ _ALWAYS: Final = MarketDef(
 )
 
 
-class Template(NamedTuple):
-    """The hours of an ordinary day."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """The hours of an ordinary day; a market has one for all days of the same hours."""
 
     open: tuple[Interval, ...] | None  # None: what the calendar says
     phases: Phases  # without `open`
@@ -58,6 +63,7 @@ class Market:
     chain: tuple[str, ...]  # itself, what it is like, what that is like, ...
     levels: tuple[tuple[int, MarketDef], ...]  # depth in the chain; nearest market first, latest layer first
     changes: Mapping[date, tuple[Announced, ...]]  # the last one wins
+    _templates: dict[_Rows, Template] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def base(self) -> MarketDef | None:
@@ -82,6 +88,11 @@ class Market:
         return next((level.known_until for _, level in self.levels if level.known_until), None)
 
     @property
+    def known_by(self) -> str:
+        """The layer that says until when it is known, "" when none does."""
+        return next((level.layer for _, level in self.levels if level.known_until), "")
+
+    @property
     def timezone(self) -> str | None:
         return next((level.timezone for _, level in self.levels if level.timezone), None)
 
@@ -99,11 +110,18 @@ class Market:
 
     def template(self, day: date) -> Template:
         """The hours in force on a date: the nearest rows, and the phases laid over them."""
+        rows = tuple([_row_at(level.hours, day) for _, level in self.levels])
+        found = self._templates.get(rows)
+        if found is None:
+            found = self._templates[rows] = self._template(rows)
+        return found
+
+    def _template(self, rows: _Rows) -> Template:
         overlays: list[Phases] = []
         phases: Phases | None = None
         depth = len(self.chain) - 1
-        for level_depth, level in self.levels:
-            row = _row_of(level, day)
+        for (level_depth, level), at in zip(self.levels, rows, strict=True):
+            row = _phases_of(level.hours, at)
             if phases is None:
                 overlays.append(level.phases)
                 if row is not None:
@@ -206,15 +224,21 @@ class Book:
         return found
 
 
-def _row_of(level: MarketDef, day: date) -> Phases | None:
-    """The phases of the row of hours that is in force on a date."""
-    at = bisect_right(level.hours, day, key=lambda row: row.since) - 1
+def _row_at(hours: Sequence[Hours], day: date) -> _Row:
+    """Which row of hours is in force on a date."""
+    at = bisect_right(hours, day, key=attrgetter("since")) - 1
     if at < 0:
+        return -1, False
+    summer_time = hours[at].summer_time
+    return at, summer_time is not None and _clocks_advanced(summer_time.zone, day)
+
+
+def _phases_of(hours: Sequence[Hours], at: _Row) -> Phases | None:
+    number, is_summer = at
+    if number < 0:
         return None
-    row = level.hours[at]
-    if row.summer_time is not None and _clocks_advanced(row.summer_time.zone, day):
-        return {**row.phases, **row.summer_time.phases}
-    return row.phases
+    row = hours[number]
+    return {**row.phases, **row.summer_time.phases} if is_summer and row.summer_time else row.phases
 
 
 def _clocks_advanced(zone: str, day: date) -> bool:

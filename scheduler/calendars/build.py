@@ -14,7 +14,6 @@ from scheduler.calendars.book import Book, Market
 from scheduler.calendars.checks import check, suggestion
 from scheduler.calendars.days import Planner, build_planner
 from scheduler.calendars.raw import RawCalendar
-from scheduler.calendars.rows import unsettled_days
 from scheduler.calendars.source import CalendarSource, Raw, Runner, run_child
 from scheduler.calendars.table import build_table
 from scheduler.core.market import MarketTable
@@ -34,11 +33,12 @@ class Built:
     problems: tuple[Problem, ...] = ()  # mistakes in the files, those found while reading them included
     warnings: tuple[str, ...] = ()  # what the tables rest on although it is not certain
     unavailable: Mapping[str, str] = field(default_factory=dict)  # why a market that was named has no table
+    unread: Mapping[str, str] = field(default_factory=dict)  # why a table has no ordinary session
 
     def market_problem(self, name: str) -> str:
-        """What is wrong with the name of a market that has no table."""
-        known = frozenset(self.tables)
-        return self.unavailable.get(name, f"there is no market {name!r}{suggestion(name, known)}")
+        """What is wrong with a market that has no table, or none with sessions."""
+        unknown = f"there is no market {name!r}{suggestion(name, frozenset(self.tables))}"
+        return self.unavailable.get(name) or self.unread.get(name, unknown)
 
 
 class Calendars:
@@ -57,12 +57,10 @@ class Calendars:
         names: Iterable[str],
         window: tuple[date, date],
         zone: tzinfo,
-        today: date | None = None,
     ) -> Built:
         """Tables of ``names`` and of the default market for the dates of ``window``, both included.
 
-        ``zone`` has the days of ``always`` and of markets that name no other. With ``today`` the
-        warnings tell of sessions in the weeks ahead that are not settled. What is wrong with the
+        ``zone`` has the days of ``always`` and of markets that name no other. What is wrong with the
         files or with the child is in ``Built``; CalendarError is for a window that makes no sense.
         """
         if not _FIRST <= window[0] <= window[1] <= _LAST:
@@ -87,10 +85,11 @@ class Calendars:
             maker.try_out(name, window[0])
         if markets.default in unavailable and markets.default_mark:
             problems.append(Problem(markets.default_mark, unavailable[markets.default]))
-        warnings = [*raw.warnings, *maker.warnings(tables)]
-        if today is not None:
-            warnings += (warning for table in tables.values() for warning in _unsettled(table, today))
-        return Built(tables, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings)), unavailable)
+        unread = {name: reason for name in tables if (reason := maker.why_no_hours(name))}
+        warnings = [*raw.warnings, *unread.values(), *maker.warnings(tables.keys() - unread.keys())]
+        return Built(
+            tables, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings)), unavailable, unread
+        )
 
 
 class _Maker:
@@ -103,6 +102,7 @@ class _Maker:
         self._problems = problems
         self._planners: dict[str, Planner] = {}
         self._versions: dict[str, str] = {}
+        self._tzdata = version("tzdata")
 
     def why_not(self, name: str) -> str:
         """Why a market cannot be built, "" if it can."""
@@ -112,19 +112,30 @@ class _Maker:
         for other in sorted(book.needed(name)):
             if book.fault(other):
                 return book.fault(other)
-            market = book.market(other)
-            code = market.calendar
-            if code is None or self._calendar(market) is not None or _has_hours(market):
-                continue
-            if self._raw.names and code not in self._raw.names:
+            code = self._lacking(other)
+            if code and self._raw.names and code not in self._raw.names:
                 return _unknown_name(code, book.file.names | self._raw.names)
-            return f"the calendar of {other} cannot be read: {self._raw.errors.get(code, 'nobody knows why')}"
         return ""
+
+    def why_no_hours(self, name: str) -> str:
+        """Why the ordinary hours of a market are not known, "" if they are."""
+        members = [self.why_no_hours(member) for member in self._book.members(self._book.market(name))]
+        if members:
+            return members[0] if all(members) else ""
+        code = self._lacking(name)
+        reason = self._raw.errors.get(code or "", "nobody knows why")
+        return f"{name} has no known hours: the calendar {code} cannot be read: {reason}" if code else ""
+
+    def _lacking(self, name: str) -> str | None:
+        """The calendar that a market cannot do without and that is not there."""
+        market = self._book.market(name)
+        code = market.calendar
+        return code if code and self._calendar(market) is None and not _has_hours(market) else None
 
     def warnings(self, names: Iterable[str]) -> list[str]:
         """The markets that are built on Monday to Friday because their calendar is missing."""
         found = []
-        for name in names:
+        for name in sorted(names):
             for other in sorted(self._book.needed(name)):
                 market = self._book.market(other)
                 if market.calendar is not None and self._calendar(market) is None:
@@ -164,7 +175,7 @@ class _Maker:
             members = [self.version(member) for member in self._book.members(market)]
             parts = (
                 market.chain, market.levels, sorted(market.changes.items()), raw.digest if raw else None,
-                str(self.planner(name).zone), members, version("tzdata"),
+                str(self.planner(name).zone), members, self._tzdata,
             )  # fmt: skip
             found = self._versions[name] = sha256(repr(parts).encode()).hexdigest()[:12]
         return found
@@ -203,8 +214,3 @@ def _unknown_names(book: Book, raw: Raw) -> Iterator[Problem]:
 
 def _unknown_name(name: str, known: frozenset[str]) -> str:
     return f"there is no market and no calendar {name!r}{suggestion(name, known)}"
-
-
-def _unsettled(table: MarketTable, today: date) -> Iterator[str]:
-    for day in unsettled_days(table, today):
-        yield f"{table.name}: {day.date} is not settled: {day.reason}"

@@ -13,12 +13,15 @@ from typing import Any
 
 import exchange_calendars
 import pandas as pd
+from pandas.tseries.holiday import AbstractHolidayCalendar
 
 from scheduler.calendars.raw import FORMAT
 
 PACKAGES = ("exchange-calendars", "pandas", "tzdata")
 # pandas 3.1 drops XBOM's Saturday sessions without a word. This was one.
 _SATURDAY = pd.Timestamp("2025-02-01")
+# Holidays this near to a window are known as well: one may be observed on another day than it falls on.
+_ROUND = pd.DateOffset(months=1)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -46,20 +49,30 @@ def _entry(name: str, first: pd.Timestamp, last: pd.Timestamp) -> dict[str, Any]
 
 
 def _knows_saturdays() -> bool:
-    few = exchange_calendars.get_calendar("XBOM", start="2025-01-30", end="2025-02-05")
+    few = _read("XBOM", pd.Timestamp("2025-01-30"), pd.Timestamp("2025-02-05"))
     return _SATURDAY in few.sessions
 
 
+def _read(code: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
+    """A calendar from ``first`` to ``last``; ValueError when it does not reach so far.
+
+    Left alone, the library works out every holiday from 1970 to 2200, which takes most of its time.
+    """
+    AbstractHolidayCalendar.start_date = first - _ROUND
+    AbstractHolidayCalendar.end_date = last + _ROUND
+    # Without explicit dates it would end about a year after its own import.
+    return exchange_calendars.get_calendar(code, start=first, end=last)
+
+
 def _calendar(code: str, first: pd.Timestamp, last: pd.Timestamp) -> dict[str, Any]:
-    # Without explicit dates the library would end about a year after its own import.
     try:
-        calendar = exchange_calendars.get_calendar(code, start=first, end=last)
+        calendar = _read(code, first, last)
     except ValueError:  # the window reaches beyond the bounds, which only the calendar's class tells
-        kind = type(exchange_calendars.get_calendar(code, start="2020-01-02", end="2020-01-10"))
+        kind = type(_read(code, pd.Timestamp("2020-01-02"), pd.Timestamp("2020-01-10")))
         last = min(last, kind.bound_max() or last)
         # Beyond its end a calendar still tells what its last year was like.
         first = max(min(first, last - pd.DateOffset(years=1)), kind.bound_min() or first)
-        calendar = exchange_calendars.get_calendar(code, start=first, end=last)
+        calendar = _read(code, first, last)
     bound = type(calendar).bound_max()
     special = set(calendar.late_opens) | set(calendar.early_closes)
     columns = (calendar.opens, calendar.closes, calendar.break_starts, calendar.break_ends)

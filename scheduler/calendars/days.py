@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import Final
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from scheduler.calendars.bases import (
@@ -19,16 +19,26 @@ from scheduler.calendars.bases import (
     WeekdayBase,
 )
 from scheduler.calendars.book import Announced, Market, Template
-from scheduler.calendars.layout import Complain, Span, WallClock, laid_over, lay_out, moving, open_segments
+from scheduler.calendars.layout import (
+    Complain,
+    Note,
+    Span,
+    WallClock,
+    laid_over,
+    lay_out,
+    moving,
+    open_segments,
+)
 from scheduler.calendars.raw import RawCalendar
 from scheduler.core.marketspec import ASSUMED, Interval, Phases
 from scheduler.core.messages import DAY, SECOND, Duration, Instant
-from scheduler.core.walltime import wall_instant
+from scheduler.core.walltime import to_wall, wall_instant
 
 BEYOND: Final = "beyond the known calendar"
 NO_HOURS: Final = "no hours are known"
 TIMES_UNKNOWN: Final = "times not announced"
-UNNAMED: Final = (WEEKEND, HOLIDAY, BEYOND)  # reasons that do not name a day
+_UsualDay: TypeAlias = tuple[Template, tuple[Duration, ...]]  # the edges of its open segments since midnight
+UNNAMED: Final = (WEEKEND, HOLIDAY, BEYOND, NO_HOURS)  # reasons that do not name a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,11 @@ class _State:
     open: tuple[Interval, ...] = ()  # its own hours as announced
     times_unknown: bool = False
     phases: Phases = field(default_factory=dict)
+
+    @property
+    def own_hours(self) -> bool:
+        """Whether its hours are other than the ordinary ones of the date."""
+        return self.special or bool(self.open)
 
 
 class Planner:
@@ -62,10 +77,15 @@ class Planner:
         declared = market.known_until or market.beyond_horizon
         self._follows_base = base.goes_beyond and not declared
         self._known_since = market.known_since or date.min
+        self._midnights: dict[date, Instant] = {}
+        self._usual_days: dict[_UsualDay, tuple[Instant, Trading]] = {}  # with the midnight of that day
 
     def midnight(self, day: date) -> Instant:
         """When a date begins in the market's zone."""
-        return wall_instant(datetime.combine(day, time()), self.zone)
+        found = self._midnights.get(day)
+        if found is None:
+            found = self._midnights[day] = wall_instant(datetime.combine(day, time()), self.zone)
+        return found
 
     def plan(self, day: date) -> DayPlan:
         state = self._start(day)
@@ -88,14 +108,17 @@ class Planner:
     def _start(self, day: date) -> _State:
         """The basis of a date, as far as it is known."""
         basis = self._base.day(day)
-        assumed = basis.assumed
+        assumed, layer = basis.assumed, basis.layer
+        end = None if self._base.goes_beyond else self._base.bound
         if self.known_until is not None and day > self.known_until:
             if self.beyond_horizon != "assume-weekdays" and not self._follows_base:
                 return _State(False, BEYOND, ASSUMED, assumed=True)
             assumed = True
         elif day < self._known_since:
             assumed = True
-        return _State(basis.trades, basis.reason, basis.layer, assumed, basis.segments, basis.special)
+        elif end is not None and day > end:  # a library's end: whoever knows more has stated the exceptions
+            assumed, layer = False, self.market.known_by
+        return _State(basis.trades, basis.reason, layer, assumed, basis.segments, basis.special)
 
     def _apply(self, state: _State, announced: Announced, template: Template, day: date) -> _State:
         change, depth = announced
@@ -123,22 +146,49 @@ class Planner:
         return {name: intervals for name, intervals in phases.items() if name in template.phases}
 
     def _session(self, day: date, state: _State, template: Template) -> Trading | None:
-        clock = self._clock(day)
-        special = state.special or bool(state.open)
         segments = self._segments(day, state)
         if not segments:
             return None
+        if state.own_hours or state.phases or not self._clocks_rest(day):
+            return self._laid_out(day, state, template, segments)
+        # All other days of the same hours are the same.
+        midnight = self.midnight(day)
+        hours = tuple([edge - midnight for span in segments for edge in span])
+        found = self._usual_days.get((template, hours))
+        if found is None:
+            found = midnight, self._laid_out(day, state, template, segments)
+            self._usual_days[template, hours] = found
+        return found[1].later(midnight - found[0])
+
+    def _laid_out(self, day: date, state: _State, template: Template, segments: Sequence[Span]) -> Trading:
+        special = state.own_hours
+        clock = self._clock(day)
         phases = template.phases
         outside: frozenset[str] = frozenset()
+        notes: list[str] = []
         if special:
             # Times of day belong to the ordinary hours; what hangs on the open and close moves along.
             usual = lay_out(self.ordinary(day), phases, clock)
             outside = frozenset(one.phase for one in usual if not one.trading)
             phases = moving(phases)
+            notes += _left_out(template.phases, phases.keys() | state.phases.keys())
         complain = None if special else self._complain
         phases = laid_over(phases, state.phases)
-        occurrences = lay_out(segments, phases, clock, outside=outside, complain=complain)
-        return Trading(tuple(occurrences), segments[0].start, segments[-1].end, special)
+        occurrences = lay_out(
+            segments, phases, clock, outside=outside, complain=complain, note=self._noting(notes)
+        )
+        return Trading(tuple(occurrences), segments[0].start, segments[-1].end, special, tuple(notes))
+
+    def _noting(self, notes: list[str]) -> Note:
+        def note(phase: str, interval: Interval, span: Span | None) -> None:
+            what = f"{phase} ({interval.text})"
+            if span is None:
+                notes.append(f"{what} does not fit these hours and is left out")
+            else:
+                start, end = (to_wall(edge, self.zone).strftime("%H:%M") for edge in span)
+                notes.append(f"{what} is clipped to {start}..{end}")
+
+        return note
 
     def _segments(self, day: date, state: _State) -> tuple[Span, ...]:
         if state.open:
@@ -149,7 +199,13 @@ class Planner:
             return self.ordinary(day)
         return state.segments or self._base.usual_hours(day)
 
+    def _clocks_rest(self, day: date) -> bool:
+        """Whether no clock is changed on a date and the next, on which phases of the first may end."""
+        return self.midnight(day + timedelta(days=2)) - self.midnight(day) == 2 * DAY
+
     def _clock(self, day: date) -> WallClock:
+        if self._clocks_rest(day):
+            return self.midnight(day).__add__
         midnight = datetime.combine(day, time())
 
         def instant(wall: Duration) -> Instant:
@@ -157,6 +213,13 @@ class Planner:
             return wall_instant(midnight + timedelta(days=days, seconds=rest // SECOND), self.zone)
 
         return instant
+
+
+def _left_out(phases: Phases, kept: Collection[str]) -> Iterator[str]:
+    for phase, intervals in phases.items():
+        if phase not in kept:
+            texts = ", ".join(interval.text for interval in intervals)
+            yield f"{phase} ({texts}) does not apply on a day with its own hours"
 
 
 def build_planner(

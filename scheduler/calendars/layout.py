@@ -17,6 +17,8 @@ from scheduler.core.messages import DAY, Duration, Instant
 
 WallClock: TypeAlias = Callable[[Duration], Instant]
 Complain: TypeAlias = Callable[[Interval, str], None]
+Note: TypeAlias = Callable[[str, Interval, "Span | None"], None]
+"""Told of a phase that is not where it was written, but here; None: it is left out."""
 
 
 class Span(NamedTuple):
@@ -34,6 +36,11 @@ class Occurrence(NamedTuple):
     phase: str
     trading: bool  # `open`, or carved out of it
     segment_start: Instant  # of the open segment round it; outside trading the same as start
+
+    def later(self, duration: Duration) -> Occurrence:
+        """The same phase on another day."""
+        start, end, phase, trading, segment_start = self
+        return Occurrence(start + duration, end + duration, phase, trading, segment_start + duration)
 
 
 class _Placed(NamedTuple):
@@ -92,6 +99,7 @@ def lay_out(
     *,
     outside: Collection[str] = (),
     complain: Complain | None = None,
+    note: Note | None = None,
 ) -> list[Occurrence]:
     """Every phase of a day in order of time, ``open`` and ``break`` included.
 
@@ -99,17 +107,18 @@ def lay_out(
     complained of and clipped: to the part outside if it is in ``outside``, else to the part inside.
     """
     edges = _Edges(segments, phases, clock)
+    written = [(name, one, edges.span(one)) for name, intervals in phases.items() for one in intervals]
     placed: list[_Placed] = []
-    for name, intervals in phases.items():
-        for interval in intervals:
-            span = edges.span(interval)
-            if span is None:
-                continue
-            if complain and span.start == span.end:
-                complain(interval, f"{name} ({interval.text}) is empty: it does not end after its start")
-            one = _Placed(span, len(placed), name, interval, None)
-            placed.append(_place(one, segments, name in outside, complain))
+    for rank, (name, interval, span) in enumerate(written):
+        if span is None:
+            continue
+        if complain and span.start == span.end:
+            complain(interval, f"{name} ({interval.text}) is empty: it does not end after its start")
+        one = _Placed(span, rank, name, interval, None)
+        placed.append(_place(one, segments, name in outside, complain))
     apart = _apart(sorted(placed), complain)
+    if note:
+        _note(written, apart, note)
     found = []
     for one in apart:
         holder = one.segment or one.span
@@ -121,6 +130,14 @@ def lay_out(
         gap = Span(before.end, after.start)
         found += (Occurrence(*span, BREAK, False, span.start) for span in _without(gap, taken))
     return sorted(found)
+
+
+def _note(written: Sequence[tuple[str, Interval, Span | None]], apart: Sequence[_Placed], note: Note) -> None:
+    """Tell of the phases that are not where they were written."""
+    left = {one.rank: one.span for one in apart}
+    for rank, (name, interval, span) in enumerate(written):
+        if span is None or left.get(rank) != span:
+            note(name, interval, left.get(rank))
 
 
 def _place(one: _Placed, segments: Sequence[Span], is_outside: bool, complain: Complain | None) -> _Placed:

@@ -50,6 +50,10 @@ class RawCalendar:
     def covers(self, day: date) -> bool:
         return self.first <= day <= self.last
 
+    def days_between(self, first: date, last: date) -> int:
+        """How many of these days it covers; the fewer below 0, the farther it is from all of them."""
+        return (min(last, self.last) - max(first, self.first)).days + 1
+
     def usual_hours(self, day: date) -> tuple[Span, ...]:
         """The local hours of the nearest session without hours of its own, put on a date."""
         if not self._usual:
@@ -74,12 +78,25 @@ class RawCalendars:
     calendars: Mapping[str, RawCalendar]  # by the name they were asked for
     errors: Mapping[str, str]  # why a calendar that was asked for is not there
 
+    @property
+    def failed(self) -> list[str]:
+        """The calendars that exist and could not be read; the next time they may be."""
+        return [name for name in self.errors if not self.names or name in self.names]
+
 
 def parse_answer(text: str) -> RawCalendars:
     """Check and convert the child's output; CalendarError when it is not what a child prints."""
     try:
         return _answer(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        OSError,
+    ) as error:
         message = f"the calendar process printed rubbish: {type(error).__name__}: {error}"
         raise CalendarError(message) from error
 
@@ -104,6 +121,8 @@ def _answer(answer: Mapping[str, Any]) -> RawCalendars:
 def _calendar(entry: Mapping[str, Any]) -> RawCalendar:
     first, last = (date.fromisoformat(entry[key]) for key in ("first", "last"))
     sessions = {date.fromisoformat(row[0]): _session(*row) for row in entry["sessions"]}
+    if not sessions:
+        raise ValueError(f"{entry['code']} has no sessions")
     if list(sessions) != sorted(sessions) or len(sessions) != len(entry["sessions"]):
         raise ValueError(f"the sessions of {entry['code']} are not in order")
     if any(not first <= day <= last for day in sessions):

@@ -22,7 +22,7 @@ from scheduler.errors import CalendarError
 Runner: TypeAlias = Callable[[str], str]
 """Request in, answer out, both JSON; CalendarError when there is none."""
 
-TIMEOUT: Final = 60.0  # real seconds; a child needs one or two
+TIMEOUT: Final = 30.0  # real seconds; a child needs one or two
 PACKAGES: Final = ("exchange-calendars", "pandas", "tzdata")
 _KEPT: Final = 8  # answers, in memory and in the state directory
 _ROOT: Final = Path(__file__).resolve().parents[2]  # what `scheduler` is imported from
@@ -46,7 +46,8 @@ def run_child(request: str, timeout: float = TIMEOUT) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=_ROOT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # what is no text is no answer either
         start_new_session=True,
     ) as child:
         try:
@@ -85,7 +86,9 @@ class CalendarSource:
         key = sha256(f"{FORMAT} {[version(name) for name in PACKAGES]} {request}".encode()).hexdigest()[:16]
         warnings: list[str] = []
         try:
-            answer = self._remembered.get(key) or self._stored(key) or self._asked(key, request, warnings)
+            answer = self._remembered.get(key) or self._stored(key)
+            if answer is None or answer.failed:
+                answer = self._asked(key, request, warnings)
         except (CalendarError, OSError) as error:
             warnings.append(str(error))
             answer = RawCalendars({}, frozenset(), {}, dict.fromkeys(wanted, str(error)))
@@ -93,20 +96,23 @@ class CalendarSource:
             self._remembered[key] = answer
             while len(self._remembered) > _KEPT:
                 del self._remembered[next(iter(self._remembered))]
-        return self._with_older(answer, warnings)
+        return self._with_older(answer, first, last, warnings)
 
-    def _with_older(self, answer: RawCalendars, warnings: list[str]) -> Raw:
-        """Put the last good one in the place of each calendar that is missing."""
+    def _with_older(self, answer: RawCalendars, first: date, last: date, warnings: list[str]) -> Raw:
+        """Put the last good one in the place of each calendar that could not be read.
+
+        Of several the one that knows most of the dates: the newest may have been of other years.
+        """
         calendars, errors, names = dict(answer.calendars), dict(answer.errors), answer.names
-        missing = [name for name in errors if not names or name in names]
-        for older in self._older() if missing else ():
-            for name in missing:
-                if name in older.calendars and name in errors:
-                    calendars[name] = older.calendars[name]
-                    made_by = ", ".join(" ".join(pair) for pair in older.versions.items())
-                    warnings.append(
-                        f"calendar {name}: {errors.pop(name)}; the last good one is used ({made_by})"
-                    )
+        kept = list(self._older()) if answer.failed else []
+        for name in answer.failed:
+            good = [older for older in kept if name in older.calendars]
+            if good:
+                best = max(good, key=lambda older: older.calendars[name].days_between(first, last))
+                calendars[name] = best.calendars[name]
+                made_by = ", ".join(" ".join(pair) for pair in best.versions.items())
+                warnings.append(f"calendar {name}: {errors.pop(name)}; the last good one is used ({made_by})")
+        for older in kept:
             names = names or older.names
         return Raw(calendars, names, errors, tuple(dict.fromkeys(warnings)))
 

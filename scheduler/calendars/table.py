@@ -68,7 +68,7 @@ def _without_overlap(plans: Sequence[DayPlan]) -> list[_Held]:
         whole = plan.session.occurrences
         free = held[-1].occurrences[-1].end if held else whole[0].start
         occurrences = tuple(
-            one if one.start >= free else _begun_late(one, free) for one in whole if one.end > free
+            one if one.segment_start >= free else _begun_late(one, free) for one in whole if one.end > free
         )
         if any(one.trading for one in occurrences):
             open_, close, special = plan.session.open, plan.session.close, plan.session.special
@@ -77,7 +77,7 @@ def _without_overlap(plans: Sequence[DayPlan]) -> list[_Held]:
 
 
 def _begun_late(one: Occurrence, free: Instant) -> Occurrence:
-    return one._replace(start=free, segment_start=max(one.segment_start, free))
+    return one._replace(start=max(one.start, free), segment_start=free)
 
 
 def _session(held: _Held, midnight: Instant) -> Session:
@@ -97,6 +97,7 @@ def _session(held: _Held, midnight: Instant) -> Session:
         name=plan.reason,
         layer=plan.layer,
         assumed=plan.assumed,
+        notes=plan.session.notes if plan.session else (),
     )
 
 

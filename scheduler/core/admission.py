@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from scheduler.core.messages import MILLISECOND, SECOND, Duration, Priority
 
 SLOTS = 64
 RESERVED_FOR_CRITICAL = 16
 
+PROBE_EVERY = 250 * MILLISECOND  # how often the loop is asked for a sign of life while work is under way
+LAG_WINDOW = 5 * SECOND
 SHED_ABOVE = {Priority.NICE_TO_HAVE: 250 * MILLISECOND, Priority.IMPORTANT: SECOND}
 
 
@@ -54,3 +58,27 @@ class Admission:
         changed = shedding != self.shedding
         self.shedding = shedding
         return changed
+
+
+class LagWindow:
+    """The mean lag of the event loop, by probes that are due every PROBE_EVERY.
+
+    Every stretch of the window counts by its length: one without probes was a quiet one. So the mean
+    is what a callback asked for at any moment of the last five seconds had to wait, and a single stall
+    of half a second on a quiet loop is 38 ms of it.
+    """
+
+    __slots__ = ("_late",)
+
+    def __init__(self) -> None:
+        self._late: deque[tuple[Duration, Duration]] = deque()
+
+    def note(self, due: Duration, answered: Duration) -> None:
+        """A probe was due at one instant of a monotonic clock and answered at another; oldest first."""
+        self._late.append((due, max(0, answered - due)))
+
+    def mean(self, now: Duration) -> Duration:
+        """Over the window that ends ``now``."""
+        while self._late and self._late[0][0] <= now - LAG_WINDOW:
+            self._late.popleft()
+        return sum(late for _, late in self._late) * PROBE_EVERY // LAG_WINDOW

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import tzinfo
 from enum import Enum
+from hashlib import sha256
 from typing import Any
 
 from scheduler.core.messages import TaskSpec
@@ -15,6 +16,11 @@ from scheduler.core.messages import TaskSpec
 def definition_text(spec: TaskSpec) -> str:
     """JSON with sorted keys."""
     return json.dumps(_plain(spec), sort_keys=True)
+
+
+def fingerprint(spec: TaskSpec) -> str:
+    """A short text that is the same for the same definition only."""
+    return sha256(definition_text(spec).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from scheduler.core.admission import Admission
 from scheduler.core.alarms import Alarms
 from scheduler.core.durations import format_duration
 from scheduler.core.lifecycle import CANCEL_GRACE, Lifecycle
+from scheduler.core.memory import HEALTH, ITSELF, PAUSED, SHEDDING
 from scheduler.core.messages import (
     Action,
     CancelRequested,
@@ -88,7 +89,7 @@ class Engine:
             Kind.DEADLINE: lambda state, _: self._life.deadline(state),
             Kind.WAITING: lambda life, _: life.give_up_late_waiters(),
             Kind.SETTLED: lambda state, _: self._settled(state),
-            Kind.UNPAUSE: lambda state, _: self._resume(ResumeRequested(state.name)),
+            Kind.UNPAUSE: lambda state, _: self._unpause(state),
             Kind.FRESH: lambda state, _: self._alarms.fresh_due(state),
             Kind.FINISH: self._alarms.finish_due,
         }
@@ -169,6 +170,10 @@ class Engine:
         if self._admission.lag(event.mean):
             shed = sorted(priority.label for priority in self._admission.shedding)
             name = events.LOAD_SHEDDING if shed else events.LOAD_NORMAL
+            if shed:
+                self._life.memory.keep(ITSELF, SHEDDING, self._life.now, priorities=shed)
+            else:
+                self._life.memory.forget(ITSELF, SHEDDING)
             self._life.announce(name, "warning", shed=shed, mean_lag=format_duration(event.mean))
 
     def _configure(self, event: Configure) -> None:
@@ -210,6 +215,7 @@ class Engine:
         state = self._state(event.task)
         state.paused = True
         self._timetable.set(state.timer(Kind.UNPAUSE), event.until)
+        self._life.memory.keep(state.name, PAUSED, self._life.now, until=event.until)
         self._life.restarts.give_up(state)
         self._life.give_up_queued(state, Reason.PAUSED)
         if state.keeps_running:
@@ -218,9 +224,15 @@ class Engine:
 
     def _resume(self, event: ResumeRequested) -> None:
         state = self._state(event.task)
+        state.supervisor.resumed()
+        self._life.memory.forget(state.name, HEALTH)
+        self._unpause(state)
+
+    def _unpause(self, state: TaskState) -> None:
+        """Its time is over, or an operator says so; in the former case what is parked stays parked."""
         state.paused = False
         self._timetable.set(state.timer(Kind.UNPAUSE), None)
-        state.supervisor.resumed()
+        self._life.memory.forget(state.name, PAUSED)
         self._life.announce(events.TASK_RESUMED, "info", task=state.name)
         self._life.revive(state)
 

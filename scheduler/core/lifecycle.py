@@ -12,6 +12,7 @@ from typing import Any
 
 from scheduler.core import events
 from scheduler.core.admission import Admission
+from scheduler.core.memory import HEALTH, Memory
 from scheduler.core.messages import (
     SECOND,
     Action,
@@ -23,6 +24,7 @@ from scheduler.core.messages import (
     Overlap,
     Reason,
     Record,
+    Remember,
     Run,
     RunEnded,
     StartRun,
@@ -59,6 +61,7 @@ class Lifecycle:
         self._timetable = timetable
         self._admission = admission
         self.restarts = Restarts(self, timetable, jitter)
+        self.memory = Memory(self._remember)
         self._verbose = verbose  # announce what went well, too
         self._waiting = WaitingRoom()  # for a slot
         self._look: Timer[object] = Timer(self, Kind.WAITING, -1)
@@ -68,10 +71,16 @@ class Lifecycle:
         self.out.append(action)
         self.happened.append(action)
 
+    def _remember(self, change: Remember) -> None:
+        self.out.append(change)
+
     # A due run comes in.
 
     def admit(self, state: TaskState, run: Run) -> None:
         """Start a run that is due, or say why not."""
+        if run.due >= state.table.refused_from and run.cause in _BY_CALENDAR and state.table.refuses(run.due):
+            self.refuse(state, run)
+            return
         if self.stopping:
             self.miss(state, run.due, Reason.STOPPED, cause=run.cause)
             return
@@ -174,7 +183,7 @@ class Lifecycle:
         out = self.out
         out.append(
             Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
-                   run.cause, state.table.version)
+                   run.cause, state.calendar_of(run.due))
         )  # fmt: skip
         out.append(StartRun(run, spec, not (state.is_pace or run.cause is Cause.AFTER)))
         if state.keeps_running:
@@ -224,7 +233,7 @@ class Lifecycle:
             self.clear(state, Kind.STOP)
         self.out.append(
             Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
-                   event.error, 1, None, run.cause, state.table.version)
+                   event.error, 1, None, run.cause, state.calendar_of(run.due))
         )  # fmt: skip
         again = False
         if status is Status.COMPLETED:
@@ -265,6 +274,7 @@ class Lifecycle:
     def proven_healthy(self, state: TaskState) -> None:
         state.success = self.now
         if state.supervisor.succeeded() is Verdict.RECOVER:
+            self.memory.forget(state.name, HEALTH)
             self.announce(events.TASK_RECOVERED, "info", task=state.name)
 
     # Its outcome is final.
@@ -281,22 +291,34 @@ class Lifecycle:
         if run.attempt > 1:  # a queued retry that never got its slot: the failed attempt stands
             self.settle(state, run, Status.FAILED)
             return
+        level: Level = "info" if reason in _QUIET else "warning"
+        self._fold(state, run, Status.SKIPPED, reason, events.RUN_SKIPPED, level)
+        self.settle(state, run, Status.SKIPPED)
+
+    def refuse(self, state: TaskState, run: Run) -> None:
+        """A run due past the horizon of a market that is set to refuse, and those that come after it."""
+        self.give_up_queued(state, Reason.OVERLAP if state.active else Reason.NO_SLOT)  # the older first
+        self._fold(state, run, Status.MISSED, Reason.REFUSED, events.RUN_MISSED, "warning")
+        for dependent in state.dependents:
+            self.refuse(dependent, Run(dependent.name, run.due, 1, Cause.AFTER))
+
+    def _fold(
+        self, state: TaskState, run: Run, status: Status, reason: Reason, event: str, level: Level
+    ) -> None:
+        """Record a run that is not started; those in a row for one reason are one row with a count."""
+        calendar = state.calendar_of(run.due)
         fold = state.fold
-        if fold is not None and _continues(fold, run, reason):
+        if fold is not None and fold.calendar == calendar and _continues(fold, run, reason):
             fold = fold._replace(count=fold.count + 1, last_due=run.due)
         else:
-            fold = Record(state.name, run.due, 0, Status.SKIPPED, reason, last_due=run.due,
-                          cause=run.cause, calendar=state.table.version)  # fmt: skip
-            level: Level = "info" if reason in _QUIET else "warning"
-            skipped = Announce(
-                events.RUN_SKIPPED, level, {"task": state.name, "due": run.due, "reason": reason}
-            )
-            self.out.append(skipped)
+            fold = Record(state.name, run.due, 0, status, reason, last_due=run.due, cause=run.cause,
+                          calendar=calendar)  # fmt: skip
+            said = Announce(event, level, {"task": state.name, "due": run.due, "reason": reason})
+            self.out.append(said)
             if run.cause is not Cause.EVENT:  # or two `on` tasks could skip each other for ever
-                self.happened.append(skipped)
+                self.happened.append(said)
         state.fold = fold
         self.out.append(fold)
-        self.settle(state, run, Status.SKIPPED)
 
     def why_missed(self, first: Instant, last: Instant) -> Reason:
         """Why nobody looked at what was due from ``first`` to ``last``."""
@@ -320,7 +342,7 @@ class Lifecycle:
         last = due if last_due is None else last_due
         self.out.append(
             Record(state.name, due, 0, Status.MISSED, reason, count=count, last_due=last, cause=cause,
-                   calendar=state.table.version)
+                   calendar=state.calendar_of(last))
         )  # fmt: skip
         self.announce(events.RUN_MISSED, "warning", task=state.name, due=due, reason=reason, count=count)
         for dependent in state.dependents:
@@ -360,7 +382,9 @@ class Lifecycle:
         """Runs that got no slot in the time that law 4 gives them."""
         for waiter in self._waiting.too_late(self.now):
             self.give_up_queued(waiter.state, Reason.NO_SLOT)
-        self._timetable.set(self._look, self.now + LOOK_EVERY if self._waiting else None)
+        waiting = self._waiting.tasks()
+        self.memory.waiting(waiting, self.now)
+        self._timetable.set(self._look, self.now + LOOK_EVERY if waiting else None)
 
     def clear(self, state: TaskState, kind: int) -> None:
         timer = state.timers.get(kind)
@@ -369,6 +393,8 @@ class Lifecycle:
 
 
 _CLOCK_DRIVEN = frozenset({Cause.TICK, Cause.CATCH_UP})
+# What a market may refuse: not what an operator asks for, nor an alarm's run for what happened.
+_BY_CALENDAR = frozenset({Cause.TICK, Cause.CATCH_UP, Cause.AFTER})
 _QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKING_OFF})
 
 

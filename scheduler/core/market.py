@@ -19,6 +19,9 @@ from scheduler.errors import OutsideTableError
 OPEN = "open"
 CLOSED = "closed"
 BREAK = "break"
+REFUSE = "refuse"  # of `beyond_horizon`: nothing is started on days that nobody knows
+_NEVER = 1 << 62
+_MARK = "+assumed"  # behind the version in a record of a run whose day is assumed
 
 
 class Piece(NamedTuple):
@@ -51,6 +54,7 @@ class Session(NamedTuple):
     name: str = ""
     layer: str = ""
     assumed: bool = False
+    notes: tuple[str, ...] = ()  # what of the ordinary day was clipped or left out, in words
 
 
 class Day(NamedTuple):
@@ -68,8 +72,9 @@ class MarketTable:
     """One market over one stretch of time ``[first, last)``; immutable."""
 
     __slots__ = (
-        "_changes", "_flips", "_session_starts", "_starts", "beyond_horizon", "days", "first",
-        "known_until", "last", "name", "phases", "pieces", "sessions", "version", "zone",
+        "_changes", "_doubts", "_flips", "_labels", "_session_starts", "_starts", "beyond_horizon", "days",
+        "first", "known_until", "last", "name", "phases", "pieces", "refused_from", "sessions", "version",
+        "zone",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +104,11 @@ class MarketTable:
         self._starts = [piece.start for piece in self.pieces]
         self._session_starts = [session.start for session in self.sessions]
         self._changes, self._flips = _boundaries(self.pieces)
+        self._doubts = _doubts(self.pieces)
+        self._labels = (version, version + _MARK)
+        # The first instant that may be refused, so that one comparison answers for all days before.
+        refusing = known_until if beyond_horizon == REFUSE else None
+        self.refused_from: Instant = _NEVER if refusing is None else refusing
 
     def index_at(self, t: Instant) -> int:
         """The index of the piece that holds ``t``; OutsideTableError when none does."""
@@ -123,6 +133,28 @@ class MarketTable:
         at = bisect_right(self._flips, t)
         return self._flips[at] if at < len(self._flips) else self.last
 
+    def label_at(self, t: Instant) -> str:
+        """The calendar that a run due at ``t`` belongs to: its version, marked where the day is assumed."""
+        return self._labels[bisect_right(self._doubts, t) & 1]
+
+    def refuses(self, t: Instant) -> bool:
+        """Whether nothing may be started for what is due at ``t``: past the horizon, and not known since."""
+        return t >= self.refused_from and bool(bisect_right(self._doubts, t) & 1)
+
+    def next_refusal(self, t: Instant) -> Instant | None:
+        """When it will begin to refuse, after an instant ``t`` at which it does not; None: never."""
+        if self.refused_from == _NEVER:
+            return None
+        at = max(t, self.refused_from)
+        doubt = at if self.refuses(at) else self.next_doubt(at)
+        return None if doubt == _NEVER else doubt
+
+    def next_doubt(self, t: Instant) -> Instant:
+        """The next instant after ``t`` at which days begin or cease to be assumed, or refused."""
+        at = bisect_right(self._doubts, t)
+        doubt = self._doubts[at] if at < len(self._doubts) else _NEVER
+        return min(doubt, self.refused_from) if t < self.refused_from else doubt
+
     def session_at(self, t: Instant) -> Session | None:
         """The session begun latest at ``t``."""
         at = bisect_right(self._session_starts, t) - 1
@@ -143,3 +175,15 @@ def _boundaries(pieces: Sequence[Piece]) -> tuple[list[Instant], list[Instant]]:
         if before.trading != after.trading:
             flips.append(after.start)
     return changes, flips
+
+
+def _doubts(pieces: Sequence[Piece]) -> list[Instant]:
+    """Where days begin and cease to be assumed, in turn."""
+    doubts = [pieces[0].start] if pieces[0].assumed else []
+    doubts += [after.start for before, after in pairwise(pieces) if before.assumed != after.assumed]
+    return doubts
+
+
+def is_assumed(label: str) -> bool:
+    """Whether a record's calendar says that its day was assumed."""
+    return label.endswith(_MARK)

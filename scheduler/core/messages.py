@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Instant: TypeAlias = int
 Duration: TypeAlias = int
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+Facts: TypeAlias = Mapping[str, Any]  # what is remembered of a task under one key; as JSON has it
+Remembered: TypeAlias = Mapping[str, Mapping[str, Facts]]  # by task and key
+NOTHING: Remembered = {}
 
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000
@@ -285,13 +288,14 @@ class Configure(NamedTuple):
     """The tasks and tables that hold from now on: the first, or a reload's.
 
     ``refused`` names the tasks whose callable cannot be imported, with the import's own error.
-    ``history`` is given with the first only.
+    ``remembered`` is given with the first only, ``history`` later with the tasks that are new.
     """
 
     specs: tuple[TaskSpec, ...]
     tables: Mapping[str, MarketTable]
     refused: Mapping[str, str] = {}
     history: Mapping[str, TaskHistory] = {}
+    remembered: Remembered = NOTHING
 
 
 class ClockStepped(NamedTuple):
@@ -387,4 +391,12 @@ class Announce(NamedTuple):
     fields: Mapping[str, Any]
 
 
-Action: TypeAlias = StartRun | StopRun | Record | Announce
+class Remember(NamedTuple):
+    """Keep this about a task beyond the life of the scheduler; None forgets it."""
+
+    task: str
+    key: str
+    facts: Facts | None
+
+
+Action: TypeAlias = StartRun | StopRun | Record | Announce | Remember

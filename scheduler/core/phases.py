@@ -47,9 +47,11 @@ class Phases:
         before, piece = table.phase_at(at - 1), table.phase_at(now)
         self._watch(market)
         session = table.session_at(now)
+        doubt = {"assumed": True, "layer": piece.layer} if piece.assumed else {}
         self._life.announce(
-            events.MARKET_PHASE_CHANGED, "info", market=table.name, previous=before.phase, phase=piece.phase,
-            until=table.next_change(now), reason=piece.reason, session=session.date if session else "",
+            events.MARKET_PHASE_CHANGED, "warning" if piece.assumed else "info", market=table.name,
+            previous=before.phase, phase=piece.phase, until=table.next_change(now), reason=piece.reason,
+            session=session.date if session else "", **doubt,
         )  # fmt: skip
 
     def _watch(self, market: Market) -> None:

@@ -27,6 +27,7 @@ class PlannedRun(NamedTuple):
     phase: str
     session: str | None  # date of the latest session begun, or of the anchor's own; None before the first
     trigger: str  # the part of the trigger that makes it due: `close+15m`, `every 5s`
+    assumed: bool = False  # whether what its market does on that day is only assumed
 
 
 class Difference(NamedTuple):
@@ -107,14 +108,16 @@ def _runs(spec: TaskSpec, table: MarketTable, start: Instant, until: Instant) ->
     due = trigger.next_after(start - 1, table)
     while due is not None and due < until:
         session = session_of(trigger, due, table)
+        piece = table.phase_at(due)
         yield PlannedRun(
             due=due,
             task=spec.name,
             priority=spec.priority,
             market=spec.market,
-            phase=table.phase_at(due).phase,
+            phase=piece.phase,
             session=None if session is None else session.date,
             trigger=trigger.text_at(due, table),
+            assumed=piece.assumed,
         )
         due = trigger.next_after(due, table)
 

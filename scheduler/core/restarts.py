@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scheduler.core import events
 from scheduler.core.durations import format_duration
@@ -14,6 +14,8 @@ from scheduler.core.timetable import Timetable
 
 if TYPE_CHECKING:
     from scheduler.core.lifecycle import Lifecycle
+
+PARKING_ENDS_BY: Final = "a changed definition"
 
 
 class Restarts:
@@ -34,16 +36,18 @@ class Restarts:
         if verdict is Verdict.PARK:
             life.announce(
                 events.TASK_PARKED, "error", task=state.name, reason=cause, failures=failures,
-                ends_by="a changed definition, or a restart of the scheduler",
+                ends_by=PARKING_ENDS_BY,
             )  # fmt: skip
         if verdict is Verdict.ALARM_AND_RETRY:
             life.announce(
                 events.TASK_CRASH_LOOPING, "critical", task=state.name, reason=cause, failures=failures
             )
-        if verdict not in (Verdict.RETRY, Verdict.ALARM_AND_RETRY):
-            return False
-        until = self._backoff_until(state)
-        if state.paused or not state.may_retry(run.due, until):
+        wanted = verdict in (Verdict.RETRY, Verdict.ALARM_AND_RETRY) and not state.paused
+        until = self._backoff_until(state) if wanted else None
+        if until is not None and not state.may_retry(run.due, until):
+            until = None
+        life.memory.failed(state, life.now, cause, until)
+        if until is None:
             return False
         self._timetable.set(state.timer(Kind.RETRY), until)
         self._announce(state, run, until, cause)

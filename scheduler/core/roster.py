@@ -6,8 +6,10 @@ from scheduler.core import events
 from scheduler.core.alarms import Alarms
 from scheduler.core.lifecycle import Lifecycle
 from scheduler.core.market import MarketTable
-from scheduler.core.messages import Configure, Instant, Reason, Status, TaskSpec
+from scheduler.core.memory import HEALTH, PAUSED, REFUSED
+from scheduler.core.messages import Configure, Reason, Status, TaskSpec
 from scheduler.core.recovery import Recovery
+from scheduler.core.restarts import PARKING_ENDS_BY
 from scheduler.core.tasks import Kind, TaskState
 from scheduler.core.timetable import Timetable
 from scheduler.core.triggers import After, On
@@ -21,7 +23,6 @@ class Roster:
     ) -> None:
         self.tasks: dict[str, TaskState] = {}
         self.listeners: dict[str, list[TaskState]] = {}  # event -> the `on` tasks that wait for it
-        self._departed: dict[str, tuple[Instant, int]] = {}  # attempts, should they come back
         self._life = life
         self._timetable = timetable
         self._alarms = alarms
@@ -41,13 +42,15 @@ class Roster:
             state = self.tasks.get(spec.name)
             if state is None:
                 state = self.tasks[spec.name] = TaskState(spec, table, rank, self._life.now)
-                state.attempts = self._departed.pop(spec.name, state.attempts)
                 fresh.append(state)
-                self._refuse(state, event.refused.get(spec.name, ""))
             else:
                 self._redefine(state, spec, table, rank, event.refused.get(spec.name, ""))
         self._link()
+        if not self._recovery.started:
+            self._life.memory.begin(event.remembered, self.tasks)
         for state in fresh:
+            self._restore(state)
+            self._refuse(state, event.refused.get(state.name, ""))
             self._recovery.begin(state, event.history.get(state.name))
             self._arm(state)
         for state in fresh:
@@ -56,6 +59,8 @@ class Roster:
 
     def _remove(self, state: TaskState) -> None:
         state.removed = True
+        state.paused = False
+        self._life.memory.forget(state.name)
         self._life.restarts.give_up(state)
         self._life.give_up_queued(state, Reason.STOPPED)
         for timer in state.timers.values():
@@ -64,11 +69,32 @@ class Roster:
             self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
         self.forget_removed(state)
 
+    def _restore(self, state: TaskState) -> None:
+        """Parked and paused outlive a restart, nothing else of supervision does."""
+        memory, now = self._life.memory, self._life.now
+        parked, paused = memory.parked(state), memory.recall(state.name, PAUSED)
+        if parked is not None:
+            state.supervisor.park(parked["failures"])
+            self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=parked["reason"],
+                                failures=parked["failures"], since=parked["since"],
+                                ends_by=PARKING_ENDS_BY)  # fmt: skip
+        else:
+            memory.forget(state.name, HEALTH)
+        if paused is not None and (paused["until"] is None or paused["until"] > now):
+            state.paused = True
+            self._timetable.set(state.timer(Kind.UNPAUSE), paused["until"])
+            self._life.announce(events.TASK_PAUSED, "info", task=state.name, until=paused["until"])
+        else:
+            memory.forget(state.name, PAUSED)
+
     def _refuse(self, state: TaskState, error: str) -> None:
         """A task whose callable cannot be had is parked, loudly; the others are not its concern."""
         if error and error != state.refused:
             self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=error,
                                 ends_by="a reload once it can be imported")  # fmt: skip
+            self._life.memory.keep(state.name, REFUSED, self._life.now, reason=error)
+        elif not error:
+            self._life.memory.forget(state.name, REFUSED)
         state.refused = error
 
     def _redefine(
@@ -83,12 +109,14 @@ class Roster:
         if not changed and table.version == state.table.version and table.last == state.table.last:
             return
         kept_running = state.keeps_running
+        state.keep_calendar(self._life.now)
         state.define(spec, table)
         if changed:
             self._life.restarts.give_up(state)
             for kind in (Kind.SPAN_END, Kind.SETTLED):
                 self._life.clear(state, kind)
             state.supervisor = type(state.supervisor)(spec.restart)
+            self._life.memory.forget(state.name, HEALTH)
             if kept_running:
                 self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
         self._arm(state)
@@ -132,4 +160,3 @@ class Roster:
         """Let go of a removed task once nothing of it runs."""
         if state.removed and state.active is None and state.lingering is None:
             del self.tasks[state.name]
-            self._departed[state.name] = state.attempts

@@ -117,6 +117,11 @@ class Supervisor:
         self._recent = ()
         return self._apply(Signal.RESUMED)
 
+    def park(self, failures: int) -> None:
+        """Go on from where the scheduler before left it: parked, after so many failures in a row."""
+        self.consecutive = failures
+        self.health = Health.PARKED
+
     def clock_stepped(self, by: Duration) -> None:
         """Failures keep their distance to now when the wall clock steps."""
         self._recent = tuple(at + by for at in self._recent)

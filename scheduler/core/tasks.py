@@ -33,13 +33,14 @@ class TaskState:
 
     __slots__ = (
         "active", "attempts", "by_hand", "dependents", "fold", "followers", "is_appointment", "is_pace",
-        "keeps_running", "last_due", "lingering", "looping", "name", "paused", "queued", "rank",
+        "keeps_running", "last_due", "lingering", "looping", "name", "past", "paused", "queued", "rank",
         "refused", "removed", "retry_run", "since", "slot", "spec", "stale", "started", "success",
         "supervisor", "table", "tick", "timers", "trigger", "upstream",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
         self.name = spec.name
+        self.past: tuple[tuple[Instant, MarketTable], ...] = ()  # calendars that unfinished runs belong to
         self.define(spec, table)
         self.rank = rank
         self.since = since  # the engine answers for what is due from here on
@@ -75,6 +76,19 @@ class TaskState:
         self.is_pace = isinstance(spec.trigger, Every)
         self.is_appointment = isinstance(spec.trigger, At | Cron)  # a run for one moment of the day
 
+    def keep_calendar(self, now: Instant) -> None:
+        """Before a change: what is due by now and has not finished goes on under the calendar of now."""
+        dues = [run.due for run in (self.active, self.queued, self.retry_run) if run is not None]
+        past = (*self.past, (now, self.table))
+        self.past = tuple(entry for entry in past if dues and min(dues) <= entry[0])
+
+    def calendar_of(self, due: Instant) -> str:
+        """The calendar that a run belongs to (law 3): that of its due, whatever changed since."""
+        table = self.table
+        if self.past:
+            table = next((table for until, table in self.past if due <= until), table)
+        return table.label_at(due)
+
     def timer(self, kind: int) -> Timer[object]:
         timer = self.timers.get(kind)
         if timer is None:
@@ -86,12 +100,16 @@ class TaskState:
         return self.table.phase_at(t) if self.table.first <= t < self.table.last else None
 
     def span_at(self, t: Instant) -> tuple[Instant | None, Instant | None] | None:
-        """Of a keep_running task: the stretch of its `during` that holds ``t``."""
-        trigger = self.trigger
-        if not isinstance(trigger, KeepRunning):
+        """Of a keep_running task: the stretch of its `during` that holds ``t``, as far as it may run."""
+        trigger, table = self.trigger, self.table
+        if not isinstance(trigger, KeepRunning) or table.refuses(t):
             return None
-        covered = trigger.during is None or self.table.first <= t < self.table.last
-        return trigger.span_at(t, self.table) if covered else None
+        covered = trigger.during is None or table.first <= t < table.last
+        span = trigger.span_at(t, table) if covered else None
+        refusal = table.next_refusal(t)
+        if span is None or refusal is None or (span[1] is not None and span[1] <= refusal):
+            return span
+        return span[0], refusal
 
     def next_attempt(self, due: Instant) -> int:
         return self.attempts[1] + 1 if self.attempts[0] == due else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduler.core.lifecycle import Lifecycle
-from scheduler.core.messages import Cause, Instant, Run
+from scheduler.core.messages import Cause, Instant, Reason, Run
 from scheduler.core.tasks import Kind, TaskState
 from scheduler.core.timetable import Timetable
 
@@ -38,7 +38,16 @@ class Ticks:
         newest = state.trigger.last_before(now + 1, state.table)
         if newest is None or newest <= due:
             return due
-        count = state.trigger.count_between(due, newest, state.table)
-        last = state.trigger.last_before(newest, state.table)
-        self._life.miss(state, due, self._life.why_missed(due, newest), last_due=last, count=count)
+        while due < newest:
+            until = min(newest, state.table.next_doubt(due))
+            self._missed(state, due, until)
+            due = state.trigger.next_after(until - 1, state.table) or newest
         return newest
+
+    def _missed(self, state: TaskState, due: Instant, until: Instant) -> None:
+        """What was due in ``[due, until)``, days all alike in what is known of them: one row."""
+        count = state.trigger.count_between(due, until, state.table)
+        last = state.trigger.last_before(until, state.table)
+        refused = state.table.refuses(due)
+        reason = Reason.REFUSED if refused else self._life.why_missed(due, until)
+        self._life.miss(state, due, reason, last_due=last, count=count)

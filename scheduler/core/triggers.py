@@ -86,8 +86,13 @@ class Every:
         return f"every {paces}{offset}{_during_text(self.during)}"
 
     def text_at(self, t: Instant, table: MarketTable) -> str:
+        pace = self.pace_at(t, table)
+        return self.text if pace is None else f"every {format_duration(pace)}"
+
+    def pace_at(self, t: Instant, table: MarketTable) -> Duration | None:
+        """The pace that holds at an instant; None: it pauses."""
         grid = self._grid(table.phase_at(t), table)
-        return self.text if grid is None else f"every {format_duration(grid[1])}"
+        return None if grid is None else grid[1]
 
     def next_after(self, t: Instant, table: MarketTable) -> Instant | None:
         if t >= table.last:

@@ -62,6 +62,10 @@ class WaitingRoom:
     def pop(self) -> None:
         self._queue.popleft()
 
+    def tasks(self) -> set[str]:
+        """Whose runs wait."""
+        return {waiter.state.name for waiter in self._queue if not waiter.left}
+
     def too_late(self, now: Instant) -> list[Waiter]:
         """Those who have waited too long; they stay until they are given up."""
         self._queue = deque(waiter for waiter in self._queue if not waiter.left)

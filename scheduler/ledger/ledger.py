@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -10,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from scheduler.core.messages import DAY, Duration, Instant, Record, TaskHistory
+from scheduler.core.messages import DAY, Duration, Facts, Instant, Record, Remembered, TaskHistory
 from scheduler.errors import LedgerError
 from scheduler.ledger import reader
 from scheduler.ledger.store import Job
@@ -94,19 +95,20 @@ class Ledger:
         """The tasks whose runs are expected at present, with the fingerprints of their definitions."""
         return self._read(reader.defined, {})
 
-    def set_state(self, task: str, key: str, value: str | None) -> None:
-        """Remember something about a task across restarts; None forgets it."""
-        job: Job = ("delete_state", (task, key)) if value is None else ("set_state", (task, key, value))
+    def remember(self, task: str, key: str, facts: Facts | None) -> None:
+        """Keep something about a task across restarts; None forgets it."""
+        known = (task, key)
+        job: Job = ("delete_state", known) if facts is None else ("set_state", (*known, json.dumps(facts)))
         self._writer.submit(job)
 
-    def get_states(self) -> dict[str, dict[str, str]]:
-        """What ``set_state`` remembered: task, key, value."""
-        return self._read(reader.states, {})
+    def remembered(self) -> Remembered:
+        """What ``remember`` was told."""
+        return self._read(reader.remembered, {})
 
     def task_histories(
         self, names: Collection[str], now: Instant, loops: Mapping[str, Instant] = _NONE
     ) -> dict[str, TaskHistory]:
-        """What a starting daemon needs to know of these tasks; ``loops``: the dues of their latest stretches."""
+        """What a starting daemon needs to know of these tasks; ``loops``: dues of their latest stretches."""
         unknown = {name: TaskHistory(now) for name in names}
         return self._read(lambda connection: reader.task_histories(connection, names, now, loops), unknown)
 

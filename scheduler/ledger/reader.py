@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Final, NamedTuple
 
-from scheduler.core.messages import Duration, Instant, Record, Status, TaskHistory, run_id
+from scheduler.core.market import is_assumed
+from scheduler.core.messages import Duration, Facts, Instant, Record, Remembered, Status, TaskHistory, run_id
 from scheduler.errors import LedgerError
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
@@ -36,6 +37,11 @@ class HistoryRow(NamedTuple):
     last_due: Instant | None
     cause: str
     calendar: str
+
+    @property
+    def assumed(self) -> bool:
+        """Whether what the market did on its day was only assumed."""
+        return is_assumed(self.calendar)
 
 
 def read_history(
@@ -114,10 +120,19 @@ def durations(connection: sqlite3.Connection, tasks: Collection[str], runs: int 
     return {name: median_low(some[:runs]) for name, some in found.items() if some}
 
 
-def states(connection: sqlite3.Connection) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for task, key, value in connection.execute(SQL["states"]):
-        found.setdefault(task, {})[key] = value
+def read_remembered(path: Path) -> Remembered:
+    """What the scheduler remembers of its tasks. LedgerError when there is no ledger to be read."""
+    with closing(open_for_reading(path)) as connection:
+        try:
+            return remembered(connection)
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} cannot be read: {error}") from error
+
+
+def remembered(connection: sqlite3.Connection) -> Remembered:
+    found: dict[str, dict[str, Facts]] = {}
+    for task, key, facts in connection.execute(SQL["states"]):
+        found.setdefault(task, {})[key] = json.loads(facts)
     return found
 
 
@@ -183,13 +198,14 @@ def _expected_from(accounted: Instant | None, since: Instant | None, now: Instan
 def _expected_since(connection: sqlite3.Connection, now: Instant) -> dict[str, Instant]:
     """Since when runs of each task are expected by its present definition; ``now`` where none is.
 
-    The same definition on a changed calendar begins where the one before ends, which is no gap.
+    The same definition on a changed calendar applies from the change on, as law 3 has it. Only where the
+    change is found at a start, ``now``, is what was due since the end of the scheduler before still expected.
     """
     since: dict[str, Instant] = {}
     end: dict[str, Instant | None] = {}
     before: dict[str, str] = {}
     for task, start, until, fingerprint in connection.execute(SQL["definitions"]):
-        if end.get(task, -1) != start or before[task] != fingerprint:
+        if end.get(task, -1) != start or before[task] != fingerprint or start < now:
             since[task] = start
         end[task] = until
         before[task] = fingerprint

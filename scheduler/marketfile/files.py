@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import date
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from scheduler.core.marketspec import AMENDMENT, DESK, INDIA, MarketsFile
+from scheduler.marketfile.amendments import amendments_file
 from scheduler.marketfile.layer import Layer
+from scheduler.yamlfile import parse
 
 MARKETS_FILE: Final = "markets.yaml"
-AMENDMENTS_FILES: Final = ("amendments.yaml", "amendments.json")
 
 
-def read_markets(configuration: Path, state: Path | None = None) -> MarketsFile:
-    """The India overlay, ``markets.yaml`` of a directory and the amendments in a state directory.
+def read_markets(configuration: Path) -> MarketsFile:
+    """The India overlay and ``markets.yaml`` of a directory, on which ``amended`` lays a third layer.
 
-    Files that are absent count as empty; ``problems`` has every mistake of those that are not.
+    A file that is absent counts as empty; ``problems`` has every mistake of one that is not.
     """
-    desk = configuration / MARKETS_FILE
-    amendments = [state / name for name in AMENDMENTS_FILES] if state else []
-    return _combine(
-        [
-            read_overlay(),
-            Layer(DESK).read(desk) if desk.exists() or desk.is_symlink() else Layer(DESK),
-            *(Layer(AMENDMENT).read(path) for path in amendments if path.exists()),
-        ]
-    )
+    path = configuration / MARKETS_FILE
+    desk = Layer(DESK)
+    return _combine(desk.read(path) if path.exists() or path.is_symlink() else desk)
 
 
-def parse_markets(text: str, filename: str = MARKETS_FILE, amendments: str = "") -> MarketsFile:
-    """The same from the text of a markets.yaml (and of an amendments file)."""
-    layers = [read_overlay(), Layer(DESK).parse(text, filename)]
-    if amendments:
-        layers.append(Layer(AMENDMENT).parse(amendments, AMENDMENTS_FILES[0]))
-    return _combine(layers)
+def parse_markets(text: str, filename: str = MARKETS_FILE) -> MarketsFile:
+    """The same from the text of a markets.yaml."""
+    return _combine(Layer(DESK).parse(text, filename))
+
+
+def amended(markets: MarketsFile, state: Path, text: str | None = None) -> MarketsFile:
+    """The same with the amendments in a state directory, or with those in ``text`` instead."""
+    path, layer = amendments_file(state), Layer(AMENDMENT)
+    if text is not None:
+        layer.parse(text, str(path))
+    elif path.exists() or path.is_symlink():
+        layer.read(path)
+    layers, problems = (*markets.layers, layer.markets), (*markets.problems, *layer.problems)
+    return replace(markets, layers=layers, problems=problems)
 
 
 @cache
 def read_overlay() -> Layer:
     """What the package knows of the Indian markets; problems only if the package is broken."""
-    text = resources.files("scheduler.calendars").joinpath("india.yaml").read_text(encoding="utf-8")
-    return Layer(INDIA).parse(text, "india.yaml")
+    return Layer(INDIA).parse(packaged("india.yaml"), "india.yaml")
+
+
+def read_provisional() -> dict[str, tuple[date, str]]:
+    """When holidays are expected that are not announced, with the source, by name."""
+    rows = parse(packaged("provisional.yaml"), "provisional.yaml").plain()["markets"]["NSE"]["changes"]
+    return {row["name"]: (date.fromisoformat(day), row["source"]) for day, row in rows.items()}
+
+
+def packaged(name: str) -> str:
+    """The text of a data file of the package."""
+    return resources.files("scheduler.calendars").joinpath(name).read_text(encoding="utf-8")
 
 
 def markets_schema() -> dict[str, Any]:
@@ -53,10 +68,7 @@ def markets_schema() -> dict[str, Any]:
     return schema
 
 
-def _combine(layers: list[Layer]) -> MarketsFile:
-    default, mark = "NSE", None
-    for layer in layers:
-        if layer.default is not None:
-            default, mark = layer.default, layer.default_mark
-    problems = [problem for layer in layers for problem in layer.problems]
-    return MarketsFile(tuple(layer.markets for layer in layers), default, mark, tuple(problems))
+def _combine(desk: Layer) -> MarketsFile:
+    india = read_overlay()
+    problems = (*india.problems, *desk.problems)
+    return MarketsFile((india.markets, desk.markets), desk.default or "NSE", desk.default_mark, problems)

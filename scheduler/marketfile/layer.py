@@ -41,6 +41,9 @@ BASE_KEYS: Final = ("like", "calendar", "any_of", "weekdays")
 HOURS_KEYS: Final = ("since", "phases", "summer_time", "source", "settled", "note")
 CHANGE_KEYS: Final = ("name", "closed", "open", "phases", "source", "settled", "note")
 AUDIT_KEYS: Final = ("by", "at")  # who amended, and when
+# An operator changes dates; what a market is, and which is the default, is for the desk to say.
+AMENDED_TOP_KEYS: Final = ("markets",)
+AMENDED_MARKET_KEYS: Final = ("changes",)
 
 _MARKET = re.compile(r"[A-Za-z0-9][\w/.-]*", re.ASCII)
 _PHASE = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
@@ -69,7 +72,8 @@ class Layer(Reader):
         except ConfigurationError as error:
             self.problems += error.problems
             return self
-        entries = self.entries(root, "the file", TOP_KEYS)
+        amendment = self.name == AMENDMENT
+        entries = self.entries(root, "the file", AMENDED_TOP_KEYS if amendment else TOP_KEYS)
         if "default" in entries:
             self.default = self.text(entries["default"])
             self.default_mark = entries["default"].mark
@@ -85,7 +89,8 @@ class Layer(Reader):
         return self
 
     def _market(self, name: str, node: Node, mark: Mark) -> MarketDef:
-        entries = self.entries(node, f"the market {name}", MARKET_KEYS)
+        allowed = AMENDED_MARKET_KEYS if self.name == AMENDMENT else MARKET_KEYS
+        entries = self.entries(node, f"the market {name}", allowed)
         marks = {key: node.at([key], key=True) for key in entries}
         bases = [key for key in BASE_KEYS if key in entries]
         for key in bases[1:]:

@@ -20,6 +20,8 @@ from scheduler.core.messages import (
     Event,
     Priority,
     Record,
+    Remember,
+    Remembered,
     RestartPolicy,
     Run,
     RunEnded,
@@ -89,6 +91,7 @@ class Desk:
         scripts: Mapping[str, Script] | None = None,
         history: Mapping[str, TaskHistory] | None = None,
         refused: Mapping[str, str] | None = None,
+        remembered: Remembered | None = None,
         admission: Admission | None = None,
     ) -> None:
         self.table = table
@@ -102,7 +105,8 @@ class Desk:
         self._ends: list[tuple[int, int, RunEnded]] = []
         self._over: set[Run] = set()
         self._order = 0
-        self.tell(Configure(tuple(specs), {table.name: table}, refused or {}, history or {}))
+        self.remembered = {task: dict(keys) for task, keys in (remembered or {}).items()}
+        self.tell(Configure(tuple(specs), {table.name: table}, refused or {}, history or {}, self.remembered))
 
     def tell(self, event: Event) -> None:
         for action in self.engine.handle(event, self.now):
@@ -110,6 +114,8 @@ class Desk:
                 self.rows[action.task, action.due, action.attempt] = action
             elif isinstance(action, Announce):
                 self.said.append(action)
+            elif isinstance(action, Remember):
+                self._remember(action)
             elif isinstance(action, StartRun):
                 self.started.append(action.run)
                 duration, status, reason, error = self.scripts.get(action.run.task, ok())(action.run)
@@ -117,6 +123,13 @@ class Desk:
             else:
                 self.stopped.append(action)
                 self._end_later(self.now, RunEnded(action.run, action.status, action.reason))
+
+    def _remember(self, action: Remember) -> None:
+        keys = self.remembered.setdefault(action.task, {})
+        if action.facts is None:
+            del keys[action.key]  # what was never kept is not forgotten
+        else:
+            keys[action.key] = action.facts
 
     def _end_later(self, at: int, ended: RunEnded) -> None:
         self._order += 1

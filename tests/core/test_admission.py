@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.admission import Admission
+from scheduler.core.admission import LAG_WINDOW, PROBE_EVERY, Admission, LagWindow
 from scheduler.core.messages import MILLISECOND, SECOND, Priority
 
 CRITICAL, IMPORTANT, NICE = Priority
@@ -120,3 +120,51 @@ def test_whether_a_priority_is_shed_depends_on_its_last_crossing_only(lags: list
             above = [n for n in range(at + 1) if lags[n] > threshold]
             below = [n for n in range(at + 1) if lags[n] <= threshold // 2]
             assert (priority in admission.shedding) is (max(above, default=-1) > max(below, default=-1))
+
+
+def stalled(*stalls: tuple[int, int], until: int) -> list[int]:
+    """The means that a window tells, in ms, at each answer, of a loop stalled at (from, to) ms."""
+    window, means = LagWindow(), []
+    for due in range(0, until, PROBE_EVERY // MILLISECOND):
+        answered = next((end for begin, end in stalls if begin <= due < end), due)
+        window.note(due * MILLISECOND, answered * MILLISECOND)
+        means.append(window.mean(answered * MILLISECOND) // MILLISECOND)
+    return means
+
+
+def test_one_stall_of_450_ms_on_a_quiet_loop_sheds_nothing() -> None:
+    assert max(stalled((1000, 1450), until=20_000)) == (450 + 200) // 20
+
+
+def test_a_loop_that_is_always_300_ms_late_sheds_the_nice_to_have() -> None:
+    window, admission = LagWindow(), Admission()
+    changes = []
+    for due in range(0, 20 * SECOND, PROBE_EVERY):
+        window.note(due, due + 300 * MILLISECOND)
+        if admission.lag(window.mean(due + 300 * MILLISECOND)):
+            changes.append((due, admission.shedding))
+    [(since, shed)] = changes
+    assert shed == {NICE}
+    assert 3 * SECOND < since < LAG_WINDOW  # five seconds are averaged: it takes most of them
+
+
+def test_a_long_stall_counts_for_five_seconds_and_is_forgotten_with_them() -> None:
+    means = stalled((1000, 11_000), until=20_000)
+    assert max(means) == pytest.approx(2500, abs=150)  # of what waited in the last five seconds of it
+    at_the_end = 11_000 // 250
+    assert all(means[n] >= means[n + 1] for n in range(at_the_end, len(means) - 1))
+    assert means[16_000 // 250] == 0
+
+
+def test_a_stretch_without_probes_was_a_quiet_one() -> None:
+    window = LagWindow()
+    window.note(0, 2 * SECOND)
+    assert window.mean(2 * SECOND) == 100 * MILLISECOND
+    assert window.mean(4 * SECOND) == 100 * MILLISECOND
+    assert window.mean(LAG_WINDOW) == 0
+
+
+def test_an_answer_before_its_time_is_no_credit() -> None:
+    window = LagWindow()
+    window.note(SECOND, SECOND - MILLISECOND)
+    assert window.mean(SECOND) == 0

@@ -31,7 +31,7 @@ from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, par
 from scheduler.errors import UnknownTaskError
 from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, fails_first, ok, spec
 from tests.core.tables import always, nse_week
-from tests.helpers import instant
+from tests.helpers import instant, iso
 
 TABLE = nse_week()
 CRITICAL = {"priority": Priority.CRITICAL, "restart": ALWAYS}
@@ -486,6 +486,24 @@ def test_a_changed_calendar_holds_for_what_is_due_after_the_change() -> None:
     ]  # fmt: skip
     versions = [row.calendar for _, row in sorted(desk.rows.items())]
     assert versions == [TABLE.version, closed.version, closed.version]
+
+
+def test_a_run_in_flight_keeps_its_calendar_whatever_changes_meanwhile() -> None:
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE)
+    desk = Desk([task], TABLE, "2026-11-25T09:59:56+05:30", scripts={"a": ok(30)})
+    desk.until("2026-11-25T10:00:06+05:30")
+    longer = nse_week(changes={"2026-11-26": None})
+    desk.tell(Configure((task,), {"NSE": longer}))
+    desk.until("2026-11-25T10:00:12+05:30")
+    longest = nse_week(changes={"2026-11-26": None, "2026-11-27": None})
+    desk.tell(Configure((task,), {"NSE": longest}))
+    desk.until("2026-11-25T10:01:02+05:30")
+    ran = {iso(row.due)[11:19]: row.calendar for row in desk.rows.values() if row.status == "completed"}
+    assert ran["10:00:00"] == TABLE.version
+    assert ran["10:00:30"] == longest.version
+    skipped = {iso(row.due)[11:19]: row.calendar for row in desk.rows.values() if row.status == "skipped"}
+    assert skipped["10:00:05"] == TABLE.version, "it was queued before the first change"
+    assert skipped["10:00:10"] == longer.version, "and this one between the two"
 
 
 def test_phase_changes_are_announced_with_their_end() -> None:

@@ -87,7 +87,9 @@ def test_a_loop_keeps_counting_its_attempts_across_a_run_by_hand() -> None:
 def test_a_loop_that_ended_before_a_run_by_hand_counts_on_when_the_clock_went_back_and_it_crashed() -> None:
     desk = Desk([spec("a", OPEN)], TABLE, "2026-11-23T15:29:00+05:30", scripts={"a": endless})
     desk.until("2026-11-23T15:30:05+05:30").tell(RunNow("a"))
-    desk.until("2026-11-23T15:30:06+05:30").sleep("2026-11-23T15:29:50+05:30").tell(ClockStepped(-16 * SECOND))
+    desk.until("2026-11-23T15:30:06+05:30").sleep("2026-11-23T15:29:50+05:30").tell(
+        ClockStepped(-16 * SECOND)
+    )
     again = Desk([spec("a", OPEN)], TABLE, "2026-11-23T15:29:51+05:30", history=desk.crash())
     assert [(iso(run.due)[11:16], run.attempt) for run in again.started] == [("09:15", 2)]
     assert not set(identities(desk, "a")) & set(identities(again, "a"))
@@ -130,8 +132,11 @@ def test_a_loop_counts_on_after_a_crash_although_a_run_by_hand_is_the_newest_row
 def test_a_loop_that_is_removed_and_put_back_counts_on() -> None:
     task = spec("a", OPEN)
     desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
+    begun = desk.crash()["a"].begun
     desk.tell(Configure((), {"NSE": TABLE}))
-    desk.until("2026-11-23T10:01:00+05:30").tell(Configure((task,), {"NSE": TABLE}))
+    desk.until("2026-11-23T10:01:00+05:30")
+    known = TaskHistory(desk.now + 1, begun=begun)  # as the daemon gives it with a task that is new
+    desk.tell(Configure((task,), {"NSE": TABLE}, {}, {"a": known}))
     assert [attempt for _, attempt in identities(desk, "a")] == [1, 2]
 
 

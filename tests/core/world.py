@@ -25,6 +25,7 @@ from scheduler.core.messages import (
     Priority,
     Reason,
     Record,
+    Remembered,
     ResumeRequested,
     Run,
     RunEnded,
@@ -178,10 +179,11 @@ class World:
         keys: set[Identity],
         latest: Instant,
         history: Mapping[str, TaskHistory],
+        remembered: Remembered | None = None,
     ) -> Witness:
         return Witness(
             self.tasks.values(), TABLE, iso(now), scripts=self._scripts, history=history,
-            admission=Admission(*self._slots), keys=keys, latest=latest,
+            remembered=remembered, admission=Admission(*self._slots), keys=keys, latest=latest,
         )  # fmt: skip
 
     def happen(self, step: Step) -> None:
@@ -209,7 +211,7 @@ class World:
         old = self.desk
         self.rewound |= old.now < old.latest  # what waited is due again when its time comes again
         then = old.now + step.seconds * SECOND
-        self.desk = self._desk(then, old.keys, old.latest, self.history(then))
+        self.desk = self._desk(then, old.keys, old.latest, self.history(then), old.remembered)
         self.desk.rows = old.rows | self.desk.rows
 
     def _pause(self, step: Step) -> None:
@@ -271,8 +273,13 @@ class World:
                 segments[-1] = segments[-1]._replace(until=now)
             if new is not None and (old is None or new.trigger != old.trigger):
                 segments.append(Segment(new.trigger, now))
+        history = {
+            name: TaskHistory(now + 1, begun=_begun(task, self.rows(name), now))
+            for name, task in tasks.items()
+            if name not in self.desk.engine.tasks
+        }
         self.tasks = dict(tasks)
-        self.desk.tell(Configure(tuple(tasks.values()), {"NSE": TABLE}))
+        self.desk.tell(Configure(tuple(tasks.values()), {"NSE": TABLE}, {}, history))
 
     def _named(self, number: int) -> str | None:
         names = sorted(self.tasks)

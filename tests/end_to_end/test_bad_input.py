@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,10 @@ MISTAKES = [
     ('  crontab: {command: ["true"], cron: "* * * *"}', 38, "five"),
     ('  template: {command: [echo, "{sesion}"]}', 30, "sesion"),
     ('  never: {command: ["true"], cron: "0 0 30 2 *"}', 36, "never"),
+    ('  twice: {command: ["true"], nice: 1, nice: 2}', 39, "given twice"),
+    ('  woken: {command: ["true"], on: [task.stael]}', 35, "did you mean 'task.stale'?"),
+    ('  unplugged: {command: ["true"], enabled: false}', 0, ""),
+    ('  waiting: {command: ["true"], after: unplugged}', 39, "can never fire: 'unplugged' is not enabled"),
 ]
 # Files of tasks.d: what is in them, the place of the mistake and what is said about it.
 FILES = {
@@ -194,6 +199,83 @@ def test_check_reports_each_callable_that_does_not_import_with_its_own_error(des
     assert "ModuleNotFoundError: No module named 'no_such_package'" in by_place[":6:17"]
     assert "has no attribute 'wrok'" in by_place[":7:19"]
     assert "Traceback" not in answer.stderr
+
+
+ARGUMENTS = """
+tasks:
+  missing: {run: "desk_code:fetch", every: 1s}
+  misspelt: {run: "desk_code:fetch", every: 1s, with: {url: x, limt: 5}}
+  elsewhere:
+    run: desk_code:fetch
+    isolation: process
+    python: PYTHON
+    with: {limit: 5}
+  right: {run: "desk_code:fetch", every: 1s, with: {url: x}}
+  anything: {run: "desk_code:show", every: 1s, with: {whatever: 5}}
+"""
+
+
+def test_check_compares_the_arguments_with_the_signature(desk: Desk) -> None:
+    desk.module("desk_code", "def fetch(ctx, url, limit=5): ...\ndef show(**options): ...\n")
+    desk.tasks(ARGUMENTS.replace("PYTHON", sys.executable))
+    answer = desk.ask("check")
+    assert answer.returncode == 78
+    lost = "with: the argument 'url' is missing, without which fetch cannot be called"
+    assert sorted(answer.stderr.splitlines()) == [
+        f"{desk.tasks_file}:3:18: {lost}",
+        f"{desk.tasks_file}:4:64: with: fetch takes no argument 'limt'; it takes limit, url",
+        f"{desk.tasks_file}:9:5: {lost}",
+    ]
+
+
+HARMFUL = """\
+import asyncio, time
+
+
+async def poll(ctx):
+    asyncio.create_task(asyncio.sleep(1))
+    fetch()
+
+
+def fetch():
+    time.sleep(1)
+
+
+async def loop(ctx):
+    while True:
+        try:
+            await asyncio.sleep(1)
+        except BaseException:
+            print("still here")
+
+
+async def spin():
+    while True:
+        fetch()
+"""
+
+
+def test_check_warns_of_what_will_hurt_in_the_code_and_still_finds_it_good(desk: Desk) -> None:
+    desk.module("harmful", HARMFUL)
+    desk.tasks(
+        "tasks:\n"
+        "  poll: {run: harmful:poll, every: 5s}\n"
+        "  fetch: {run: harmful:fetch, every: 5s}\n"
+        "  loop: {run: harmful:loop, keep_running: true}\n"
+        "  spin: {run: harmful:spin, every: 5s}\n"
+        "  spun: {run: harmful:spin, every: 5s, isolation: process}\n"
+    )
+    answer = desk.ask("check")
+    assert answer.returncode == 0
+    assert answer.stdout.endswith("is good, with 4 warnings\n")
+    code = desk.code / "harmful.py"
+    places = [line.split(": warning: ")[0] for line in answer.stderr.splitlines()]
+    assert places == [f"{code}:{place}" for place in ("5:5", "10:5", "17:9", "22:5")]
+    owner, sleep, unheard, endless = answer.stderr.splitlines()
+    assert owner.endswith("use ctx.background(...), or keep it and await it (RUF006, task poll)")
+    assert sleep.endswith("or give the task `isolation: thread` (ASYNC251, tasks poll, spin)")
+    assert unheard.endswith("end with `raise` (SCH002, task loop)")
+    assert endless.endswith("or give the task `isolation: process` (SCH001, task spin)")
 
 
 def test_run_parks_what_does_not_import_and_runs_the_others(desk: Desk) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import Desk, alive, eventually
+from tests.end_to_end.daemon import PATIENCE, Desk, alive, eventually
 
 TICKING = """
 tasks:
@@ -166,3 +168,34 @@ tasks:
     assert restarting["attempt"] == 2
     daemon.wait_for("run.completed", task="steady")
     assert daemon.stop() == 0
+
+
+OLD_MARKET = """
+markets:
+  OLD:
+    timezone: Asia/Kolkata
+    weekdays: mon-sun
+    hours: [{phases: {open: "00:00..23:59"}}]
+    known_until: 2020-12-31
+    beyond_horizon: refuse
+"""
+
+
+def test_on_a_market_that_refuses_nothing_is_started_and_systemd_is_told_so(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.tasks('tasks:\n  tick: {command: [touch, "@/ran"], every: 1s, market: OLD}\n')
+    (desk.config / "markets.yaml").write_text(OLD_MARKET, "utf-8")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        daemon = desk.run(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        told = manager.recv(4096).decode()
+        daemon.wait_for("run.missed", task="tick", reason="refused")
+        eventually(lambda: sum(row["count"] for row in desk.history("tick")) > 1, "ticks are recorded")
+        assert daemon.stop() == 0
+    why = "OLD: its calendar was known until 2020-12-31; now nothing is started"
+    assert told == f"READY=1\nSTATUS=1 tasks, not ready: {why}"
+    [row] = desk.history("tick")
+    assert (row["status"], row["reason"], row["assumed"]) == ("missed", "refused", True)
+    assert not desk.file("ran").exists()

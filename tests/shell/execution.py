@@ -44,9 +44,20 @@ ROOT = str(Path(__file__).parents[2])
 SOON = 150 * MILLISECOND
 
 
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test on asyncio's loop and on uvloop, and leave no task behind on either."""
+AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
+
+def on_both_loops(test: AsyncTest) -> Callable[..., None]:
+    """Run an async test on asyncio's loop and on uvloop, and leave no task behind on either."""
+    return _on(test, asyncio=asyncio.new_event_loop, uvloop=uvloop.new_event_loop)
+
+
+def on_uvloop(test: AsyncTest) -> Callable[..., None]:
+    """Run it on the production loop: what takes seconds and is the same on both."""
+    return _on(test, uvloop=uvloop.new_event_loop)
+
+
+def _on(test: AsyncTest, **loops: Callable[[], asyncio.AbstractEventLoop]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: Any, new_loop: Callable[[], asyncio.AbstractEventLoop], **kwargs: Any) -> None:
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -57,9 +68,8 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), loop_parameter]
     )
-    loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    both: Callable[..., None] = pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
-    return both
+    on_each: Callable[..., None] = pytest.mark.parametrize("new_loop", loops.values(), ids=loops.keys())(run)
+    return on_each
 
 
 def task(work: Work, **fields: Any) -> TaskSpec:

@@ -16,7 +16,7 @@ from scheduler.calendars import Built, Calendars, calendar_rows, run_child
 from scheduler.core.market import MarketTable
 from scheduler.core.walltime import to_wall
 from scheduler.errors import CalendarError
-from scheduler.marketfile import parse_markets
+from scheduler.marketfile import amended, parse_markets
 
 INDIA = ZoneInfo("Asia/Kolkata")
 CODES = ("24/7", "CMES", "NYSE", "XASX", "XBOM", "XHKG", "XLON", "XNYS", "XTKS")
@@ -60,7 +60,9 @@ def build(
     runner = options.pop("runner", by_heart)
     amendments = options.pop("amendments", "")
     first, last = (date.fromisoformat(day) for day in window)
-    markets = parse_markets(text, amendments=amendments)
+    markets = parse_markets(text)
+    if amendments:
+        markets = amended(markets, state, amendments)
     return Calendars(state, runner).build(markets, names, (first, last), INDIA, **options)
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -189,20 +189,36 @@ def test_the_closing_auction_is_trading_and_keeps_the_grid_of_its_open_segment(i
     }
 
 
-def test_a_session_whose_times_are_not_known_is_not_open_and_warns_in_the_weeks_before(
-    tmp_path: Path,
+def test_a_session_whose_times_are_not_known_is_not_open_and_unsettled_in_the_weeks_before(
+    india: Built,
 ) -> None:
-    for today, is_warned in (
-        ("2026-09-24", False),
-        ("2026-09-25", True),
-        ("2026-11-08", True),
-        ("2026-11-09", False),
-    ):
-        built = build(tmp_path, today=date.fromisoformat(today))
-        expected = "NSE: 2026-11-08 is not settled: Sunday Muhurat, times not announced"
-        assert (expected in built.warnings) == is_warned
-        assert not [warning for warning in built.warnings if warning != expected]
-    assert [day.date for day in unsettled_days(built.tables["NSE"], date(2026, 10, 1))] == ["2026-11-08"]
+    found = {}
+    for today in ("2026-09-24", "2026-09-25", "2026-11-08", "2026-11-09"):
+        days = unsettled_days(india.tables["NSE"], date.fromisoformat(today))
+        found[today] = [(day.date, day.session, day.reason) for day in days]
+    muhurat = [("2026-11-08", -1, "Sunday Muhurat, times not announced")]
+    assert found == {"2026-09-24": [], "2026-09-25": muhurat, "2026-11-08": muhurat, "2026-11-09": []}
+    assert row_of(india.tables["NSE"], "2026-11-08")["layer"] == "assumed"
+
+
+@pytest.mark.parametrize(
+    "market,day,reason",
+    [
+        ("NSE", "2024-05-18", "Saturday disaster-recovery drill"),
+        ("NSE-FO", "2024-05-18", "Saturday disaster-recovery drill"),
+        ("CDS", "2026-08-26", "Currency derivatives holiday"),
+    ],
+)
+def test_a_row_of_medium_confidence_is_unsettled_too(
+    market: str, day: str, reason: str, india: Built
+) -> None:
+    [found] = unsettled_days(india.tables[market], date.fromisoformat(day) - timedelta(days=30))
+    assert (found.date, found.reason, found.layer) == (day, reason, "assumed")
+
+
+def test_the_assumed_weekdays_of_a_new_year_are_no_unsettled_days(india: Built) -> None:
+    for table in india.tables.values():
+        assert [day.date for day in unsettled_days(table, date(2026, 12, 20))] == []
 
 
 def test_an_unsettled_date_is_assumed_and_those_beside_it_are_not(india: Built) -> None:
@@ -256,7 +272,9 @@ def test_the_desk_can_say_that_the_new_year_is_known(tmp_path: Path) -> None:
     for table in built.tables.values():
         assert table.known_until == instant("2028-01-01T00:00:00+05:30")
         assert shown(table, "2027-01-26") == "closed: Republic Day"
-        assert row_of(table, "2027-01-26")["layer"] == "desk"
+        for day in ("2027-01-26", "2027-01-27", "2027-01-30"):  # a holiday, a Wednesday, a Saturday
+            assert row_of(table, day)["layer"] == "desk"
+        assert row_of(table, "2027-01-27")["open"]
 
 
 def test_calendars_that_go_by_rules_have_no_horizon_and_others_their_own(abroad: Built) -> None:
@@ -536,28 +554,6 @@ def test_the_child_reads_many_calendars_at_once_and_each_in_the_window_that_it_k
     assert raw.calendars["NYSE"].code == "XNYS"
 
 
-LOSING_SATURDAYS = """
-import json, sys
-from types import SimpleNamespace
-from scheduler.calendars import child
-real = child.exchange_calendars.get_calendar
-def get_calendar(code, start, end):
-    found = real(code, start=start, end=end)
-    return SimpleNamespace(sessions=found.sessions[found.sessions.weekday < 5]) if code == "XBOM" else found
-child.exchange_calendars.get_calendar = get_calendar
-child.main()
-"""
-
-
-def test_the_child_notices_that_its_pandas_loses_sessions() -> None:
-    request = json.dumps({"calendars": ["BSE", "24/7"], "first": "2025-01-01", "last": "2025-12-31"})
-    command = [sys.executable, "-c", LOSING_SATURDAYS]
-    run = subprocess.run(command, input=request, capture_output=True, text=True, check=True, cwd=ROOT)
-    raw = parse_answer(run.stdout)
-    assert set(raw.calendars) == {"24/7"}
-    assert "XBOM has none on Saturday 2025-02-01" in raw.errors["BSE"]
-
-
 def test_the_daemons_side_imports_neither_pandas_nor_exchange_calendars() -> None:
     code = (
         "import scheduler.calendars, scheduler.marketfile, sys\n"
@@ -661,7 +657,7 @@ def test_rubbish_from_the_child_leaves_the_last_good_table_in_use(
 
 def test_without_any_calendar_india_is_built_from_the_overlay_and_weekdays(tmp_path: Path) -> None:
     built = build(tmp_path, NOTHING, (*INDIAN, "always", "XNYS"), runner=broken)
-    assert set(built.tables) == {*INDIAN, "always"}
+    assert not built.tables["XNYS"].sessions
     assert "no such library" in built.market_problem("XNYS")
     assert any("NSE: no calendar XBOM" in warning for warning in built.warnings)
     table = built.tables["NSE"]
@@ -672,20 +668,6 @@ def test_without_any_calendar_india_is_built_from_the_overlay_and_weekdays(tmp_p
     assert row_of(built.tables["MCX"], "2026-11-23")["layer"] == "india", "it needs no calendar"
     for table in built.tables.values():
         assert_partition(table)
-
-
-def test_a_calendar_that_the_library_gets_wrong_is_not_trusted_and_the_others_are(tmp_path: Path) -> None:
-    def faulty(request: str) -> str:
-        answer = json.loads(by_heart(request))
-        fault = "this version of pandas loses sessions: XBOM has none on Saturday 2025-02-01"
-        answer["calendars"]["XBOM"] = {"error": fault}
-        return json.dumps(answer)
-
-    built = build(tmp_path, NOTHING, ("NSE", "XNYS"), ("2025-01-01", "2025-12-31"), runner=faulty)
-    assert [warning for warning in built.warnings if "loses sessions" in warning]
-    assert row_of(built.tables["NSE"], "2025-02-01")["layer"] == "india"
-    assert row_of(built.tables["NSE"], "2025-02-03")["layer"] == "assumed"
-    assert row_of(built.tables["XNYS"], "2025-02-03")["layer"] == "exchange-calendars"
 
 
 def test_a_damaged_copy_in_the_state_directory_is_made_anew(tmp_path: Path, child: Child) -> None:

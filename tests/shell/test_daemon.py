@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from scheduler.core.messages import (
     CacheSpec,
     ClockStepped,
     PauseRequested,
+    RestartPolicy,
     ResumeRequested,
     RunNow,
     TaskSpec,
@@ -35,7 +37,7 @@ from scheduler.core.messages import (
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, Trigger, parse_anchor
 from scheduler.daemon import Daemon
 from scheduler.errors import ConfigurationError, Problem, StateLockedError
-from scheduler.ledger import read_history
+from scheduler.ledger import read_history, read_remembered
 from scheduler.lock import StateLock
 from tests.core.desk import NEVER, spec
 from tests.core.tables import always, nse_week
@@ -168,6 +170,13 @@ async def test_a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_o
     assert host.dues("a") == ["12:00:00", "12:00:10"]
 
 
+@on_virtual_time(NOON)
+async def test_on_virtual_time_no_thread_watches_a_loop_that_jumps(host: Host) -> None:
+    async with host.up(task("a", PACE)):
+        await host.until("2026-11-23T12:10:00+05:30")
+        assert "loop-watch" not in {thread.name for thread in threading.enumerate()}
+
+
 @pytest.mark.parametrize("error", [ConfigurationError("no"), RuntimeError("no")])
 @on_virtual_time(NOON)
 async def test_a_start_that_fails_leaves_nothing_behind(host: Host, error: Exception) -> None:
@@ -279,6 +288,47 @@ async def test_a_callable_that_does_not_import_parks_its_task_alone(host: Host) 
     assert {row[2:4] for row in host.rows("broken")} == {("skipped", "parked")}
     assert sum(row[4] for row in host.rows("broken")) == 2
     assert len(host.dues("a")) == 2
+
+
+@on_virtual_time(NOON)
+async def test_what_is_parked_or_paused_stays_so_over_a_restart(host: Host) -> None:
+    async def fail(ctx: Context) -> None:
+        raise ValueError("no")
+
+    tasks = [task("a", PACE), task("bad", PACE, restart=RestartPolicy("on-failure", burst=2, then="park"))]
+    async with host.up(*tasks, works={"bad": fail}) as daemon:
+        daemon.handle(PauseRequested("a", until=instant("2026-11-23T12:01:05+05:30")))
+        await host.until("2026-11-23T12:00:15+05:30")
+        assert states(daemon) == {"a": "paused", "bad": "parked"}
+    known = read_remembered(host.state / "ledger.db")
+    assert {name: set(keys) for name, keys in known.items()} == {"a": {"paused"}, "bad": {"health"}}
+    async with host.up(*tasks, works={"bad": fail}) as daemon:
+        assert states(daemon) == {"a": "paused", "bad": "parked"}
+        await host.until("2026-11-23T12:01:15+05:30")
+        assert states(daemon) == {"a": "waiting", "bad": "parked"}
+    assert host.dues("a") == ["12:00:00", "12:01:10"]
+    assert [row[2] for row in host.rows("bad") if row[1] > 0] == ["failed", "failed"]
+
+
+@on_virtual_time(NOON)
+async def test_a_changed_definition_ends_parking_and_of_a_task_that_went_nothing_is_kept(host: Host) -> None:
+    async def fail(ctx: Context) -> None:
+        raise ValueError("no")
+
+    bad = task("bad", PACE, restart=RestartPolicy("on-failure", burst=2, then="park"))
+    gone = task("gone", PACE, restart=bad.restart)
+    async with host.up(bad, gone, works={"bad": fail, "gone": fail}) as daemon:
+        await host.until("2026-11-23T12:00:15+05:30")
+        assert states(daemon) == {"bad": "parked", "gone": "parked"}
+    async with host.up(replace(bad, timeout=SECOND), works={"bad": host.quick}) as daemon:
+        await host.until("2026-11-23T12:02:25+05:30")
+        assert states(daemon) == {"bad": "waiting"}
+    assert host.dues("bad")
+    assert read_remembered(host.state / "ledger.db") == {}
+
+
+def states(daemon: Daemon) -> dict[str, str]:
+    return {row["task"]: row["state"] for row in daemon.engine.snapshot()}
 
 
 @on_virtual_time(NOON)

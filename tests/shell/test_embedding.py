@@ -72,6 +72,19 @@ async def test_tasks_registered_before_and_after_the_start_both_run() -> None:
 
 
 @on_both_loops
+async def test_its_loop_is_watched_from_a_thread_that_ends_with_it() -> None:
+    def watches() -> int:
+        return [thread.name for thread in threading.enumerate()].count("loop-watch")
+
+    scheduler = embedded()
+    for _ in range(2):
+        await scheduler.start()
+        assert watches() == 1
+        await scheduler.stop()
+        assert watches() == 0
+
+
+@on_both_loops
 async def test_to_start_twice_is_to_start_once() -> None:
     starts: list[int] = []
 

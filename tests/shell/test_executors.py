@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from scheduler.core.messages import MILLISECOND, SECOND, Isolation, Run, RunReturned, Status, Work
-from scheduler.executors import TargetError, check_target, check_template, expand, load_target
+from scheduler.executors import TargetError, check_template, expand, load_target
+from scheduler.executors.checking import check_target
 from scheduler.executors.output import LINE_CAP, LINES_PER_SECOND, OutputLines
 from scheduler.executors.targets import RUNNER
 from tests.shell import targets
@@ -315,9 +317,9 @@ async def test_a_memory_limit_bites() -> None:
     async with Desk() as desk:
         ended = await desk.run(task(eat))
         assert ended.status is Status.FAILED
-        assert "MemoryError" in ended.error
+        assert ended.error == "exit status 1: MemoryError (its memory_limit is 256M)"
         ended = await desk.run(task(target("eat_memory", isolation=PROCESS, memory_limit=256 << 20)))
-        assert ended.error == "MemoryError"
+        assert ended.error == "MemoryError (its memory_limit is 256M)"
 
 
 async def test_nice_is_absolute_and_a_missing_program_is_named_under_limits() -> None:
@@ -448,7 +450,8 @@ async def test_a_sync_callable_in_a_process_is_killed_after_its_grace() -> None:
     async with Desk() as desk:
         ended = await desk.run(task(target("sleep_long", isolation=PROCESS), timeout=SECOND, stop_grace=SOON))
         assert (ended.status, ended.reason, ended.lingering) == (Status.FAILED, "timeout", False)
-        assert ended.error == "timed out after 1s; it had to be killed"
+        told = r"timed out after 1s; it had to be killed, at \S+/targets.py:\d+ in sleep_long"
+        assert re.fullmatch(told, ended.error)
 
 
 async def test_threads_and_children_that_a_process_leaves_behind_end_with_it(tmp_path: Path) -> None:

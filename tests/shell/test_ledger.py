@@ -408,12 +408,12 @@ class TestRestart:
 
     def test_state_is_remembered_and_forgotten(self, opened: Opener) -> None:
         ledger = opened()
-        ledger.set_state("t", "paused", "until further notice")
-        ledger.set_state("t", "paused", "for ever")
-        ledger.set_state("t", "parked", "1")
-        ledger.set_state("t", "parked", None)
+        ledger.remember("t", "paused", {"until": T})
+        ledger.remember("t", "paused", {"until": None})
+        ledger.remember("t", "parked", {"failures": 5})
+        ledger.remember("t", "parked", None)
         ledger.close()
-        assert opened().get_states() == {"t": {"paused": "for ever"}}
+        assert opened().remembered() == {"t": {"paused": {"until": None}}}
 
     def test_the_typical_duration_is_the_median_of_the_last_twenty(self, path: Path, opened: Opener) -> None:
         ledger = opened()

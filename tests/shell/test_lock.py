@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import ConfigurationError, StateLockedError
-from scheduler.lock import StateLock
+from scheduler.lock import StateLock, locked_by
 
 HOLDER = """
 import sys
@@ -120,3 +120,11 @@ def test_a_state_directory_that_cannot_be_is_a_configuration_error(tmp_path: Pat
     (tmp_path / "state" / "lock").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="cannot be written"):
         StateLock(tmp_path / "state")
+
+
+def test_who_holds_it_can_be_asked_without_taking_it(tmp_path: Path) -> None:
+    assert locked_by(tmp_path) is None
+    lock = StateLock(tmp_path)
+    assert locked_by(tmp_path) == os.getpid()
+    lock.release()
+    assert locked_by(tmp_path) is None, "the number that is left in the file is of no process"

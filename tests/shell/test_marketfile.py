@@ -10,7 +10,14 @@ import pytest
 
 from scheduler.core.marketspec import parse_interval, parse_weekdays
 from scheduler.errors import Mark
-from scheduler.marketfile import markets_schema, parse_markets, read_markets, read_overlay
+from scheduler.marketfile import (
+    amended,
+    amendments_file,
+    markets_schema,
+    parse_markets,
+    read_markets,
+    read_overlay,
+)
 from scheduler.marketfile.layer import AUDIT_KEYS, CHANGE_KEYS, HOURS_KEYS, MARKET_KEYS, TOP_KEYS, Layer
 from tests.shell.markets import broken, build, shown
 
@@ -255,7 +262,7 @@ markets:
 """
     found = problems(text, tmp_path, amendments="markets: {NSE: {changes: {2027-01-27: {open: sometimes}}}}")
     assert [problem.partition(": ")[0] for problem in found] == [
-        "4:5", "6:28", "8:47", "amendments.yaml:1:46", "8:30", "7:7",
+        "4:5", "6:28", "8:47", f"{amendments_file(tmp_path)}:1:46", "8:30", "7:7",
     ]  # fmt: skip
 
 
@@ -349,7 +356,7 @@ def test_an_interval_reads_as_it_is_written(text: str) -> None:
 
 
 def test_absent_files_leave_the_package_alone(tmp_path: Path) -> None:
-    markets = read_markets(tmp_path, tmp_path / "state")
+    markets = amended(read_markets(tmp_path), tmp_path / "state")
     assert markets.problems == ()
     assert markets.default == "NSE"
     assert markets.names == {"NSE", "NSE-CAS", "NSE-FO", "BSE", "CDS", "MCX", "always"}
@@ -357,12 +364,10 @@ def test_absent_files_leave_the_package_alone(tmp_path: Path) -> None:
 
 def test_the_files_of_the_desk_and_the_operator_are_found(tmp_path: Path) -> None:
     (tmp_path / "markets.yaml").write_text("default: MCX\nmarkets:\n")
-    (tmp_path / "amendments.json").write_text(
-        json.dumps(
-            {"markets": {"NSE": {"changes": {"2026-11-25": {"closed": True, "by": "asha", "at": "11:00"}}}}}
-        )
-    )
-    markets = read_markets(tmp_path, tmp_path)
+    file = amendments_file(tmp_path)
+    file.parent.mkdir()
+    file.write_text('markets: {NSE: {changes: {2026-11-25: {closed: true, by: asha, at: "11:00"}}}}')
+    markets = amended(read_markets(tmp_path), tmp_path)
     assert markets.problems == ()
     assert (markets.default, markets.default_mark) == ("MCX", Mark(str(tmp_path / "markets.yaml"), 1, 10))
     (change,) = markets.layers[-1]["NSE"].changes
@@ -405,6 +410,13 @@ def test_every_market_of_the_package_says_since_when_and_until_when_it_is_known(
     tables = build(tmp_path, names=("NSE", "NSE-CAS", "NSE-FO", "BSE", "CDS", "MCX")).tables
     assert {table.known_until for table in tables.values()} == {tables["NSE"].known_until}
     assert {table.beyond_horizon for table in tables.values()} == {"assume-weekdays"}
+    markets = read_overlay().markets
+    for definition in markets.values():
+        chain = [definition]
+        while chain[-1].like:
+            chain.append(markets[chain[-1].like])
+        for known in ("known_since", "known_until", "beyond_horizon"):
+            assert any(getattr(link, known) for link in chain), (definition.name, known)
 
 
 # The schema.

@@ -142,7 +142,117 @@ def test_a_calendar_that_ends_within_45_days_is_warned_of(days: int, event: str 
         assert announced[0].fields["market"] == "NSE"
 
 
+def test_past_its_horizon_a_market_is_warned_of_with_what_goes_on_then() -> None:
+    table = nse_week()
+    table.known_until, table.beyond_horizon = NOW + DAY, "refuse"
+    [(_, _, fields)] = reports.horizons(configuration(table=table), NOW)
+    assert fields == {
+        "market": "NSE", "known_until": "2026-11-24T12:00:00+05:30", "days": 1, "then": "refuse",
+    }  # fmt: skip
+
+
+def unsettled_week(reason: str = "Sunday Muhurat, times not announced") -> MarketTable:
+    """2026-11-29 is announced, and not certain."""
+    table = nse_week()
+    table.known_until = None
+    table.days = tuple(
+        day._replace(assumed=True, layer="assumed", reason=reason) if day.date == "2026-11-29" else day
+        for day in table.days
+    )
+    return table
+
+
+def test_a_date_that_is_not_settled_is_warned_of_with_its_reason() -> None:
+    [told] = reports.doubts(configuration(table=unsettled_week()), NOW)
+    assert (told.event, told.level) == ("market.unsettled", "warning")
+    assert told.fields == {
+        "market": "NSE", "date": "2026-11-29", "reason": "Sunday Muhurat, times not announced",
+    }  # fmt: skip
+    after = instant("2026-11-30T00:00:00+05:30")
+    assert list(reports.doubts(configuration(table=unsettled_week()), after)) == []
+
+
+def test_a_reload_warns_only_of_what_is_new_and_the_daily_one_of_every_warning_again() -> None:
+    old = configuration(table=unsettled_week(), warnings=("no calendar XTKS",))
+    new = configuration(table=unsettled_week("Muhurat"), warnings=("no calendar XTKS", "no calendar XLON"))
+    told = list(reports.changed(old, new, NOW, "saved"))
+    assert said(told, "calendar.warning") == [{"detail": "no calendar XLON"}]
+    assert [fields["reason"] for fields in said(told, "market.unsettled")] == ["Muhurat"]
+    same = list(reports.changed(new, new, NOW, "saved"))
+    assert said(same, "calendar.warning") + said(same, "market.unsettled") == []
+    daily = list(reports.changed(new, new, NOW, reports.DAILY))
+    assert len(said(daily, "calendar.warning")) == 2
+    assert said(daily, "market.unsettled") == [], "the daily round has a report of its own on these"
+
+
+def test_ready_says_that_a_day_is_assumed() -> None:
+    table = nse_week()
+    pieces = [piece._replace(assumed=True) for piece in table.pieces]
+    table.pieces = tuple(pieces)
+    for at, phase in (
+        ("2026-11-23T12:00:00+05:30", "open (assumed) until 2026-11-23T15:30:00+05:30"),
+        ("2026-11-24T12:00:00+05:30", "closed (Gurunanak Jayanti, assumed) until 2026-11-25T09:00:00+05:30"),
+    ):
+        assert reports.ready(configuration(table=table), [], instant(at)).fields["NSE"] == phase
+
+
+@pytest.mark.parametrize(
+    ("policy", "days", "ready", "what"),
+    [
+        ("refuse", 46, True, None),
+        ("refuse", 45, True, "its calendar is known until 2027-01-07; then nothing is started"),
+        ("refuse", 0, False, "its calendar was known until 2026-11-23; now nothing is started"),
+        ("closed", 0, True, "its calendar was known until 2026-11-23; now it is taken for closed"),
+        ("assume-weekdays", -5, True,
+         "its calendar was known until 2026-11-18; now weekdays are assumed to be sessions"),
+    ],
+)  # fmt: skip
+def test_readiness_is_lost_past_the_horizon_of_a_market_that_refuses(
+    policy: str, days: int, ready: bool, what: str | None
+) -> None:
+    table = nse_week()
+    table.known_until, table.beyond_horizon = NOW + days * DAY, policy
+    state = reports.readiness(configuration(spec("a", PACE), table=table), NOW)
+    assert state.ready == ready
+    assert [str(concern) for concern in state.concerns] == ([f"NSE: {what}"] if what else [])
+    assert str(state) == ("ready" if ready else f"not ready: NSE: {what}")
+    said_ready = reports.ready(configuration(spec("a", PACE), table=table), [], NOW)
+    assert (said_ready.level, said_ready.fields["ready"]) == ("info" if ready else "warning", ready)
+    assert said_ready.fields.get("concerns", []) == [str(concern) for concern in state.concerns]
+
+
+def test_a_market_that_refuses_and_that_no_task_is_on_does_not_stand_in_the_way() -> None:
+    table = nse_week()
+    table.known_until, table.beyond_horizon = NOW - DAY, "refuse"
+    disabled = spec("a", PACE, enabled=False)
+    assert reports.readiness(configuration(disabled, table=table), NOW).ready
+
+
 def test_a_market_without_an_end_is_not_warned_of() -> None:
     table = always("2026-11-20", "2026-11-30")
     table.known_until = None
     assert list(reports.horizons(Configuration((), {"always": table}, TABLE.zone), NOW)) == []
+
+
+LONG_DAY = [("pre-open", "09:00", "09:15"), ("open", "09:15", "11:40"), ("open", "15:45", "17:00")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "day", "open_runs", "closed_runs"),
+    [
+        ({"2026-11-23": LONG_DAY}, "2026-11-23", 900 - 2519, 644 - 510),  # from NOW on
+        ({"2026-11-25": None}, "2026-11-25", -4500, 375),
+        ({"2026-12-03": None}, "2026-12-03", -4500, 375),  # long after the next session
+    ],
+)
+def test_a_changed_day_is_told_in_runs_however_far_off_and_taken_back_the_other_way_round(
+    changes: dict[str, list[tuple[str, str, str]] | None], day: str, open_runs: int, closed_runs: int
+) -> None:
+    usual = configuration(spec("a", PACE))
+    changed = configuration(spec("a", PACE), table=nse_week(changes=changes))
+    (there,) = reports.differences(usual, changed, NOW)
+    (back,) = reports.differences(changed, usual, NOW)
+    assert (there.date, back.date) == (day, day)
+    assert there.open_after - there.open_before == -(back.open_after - back.open_before) == open_runs
+    assert there.closed_after - there.closed_before == closed_runs
+    assert back.closed_after - back.closed_before == -closed_runs

@@ -299,10 +299,10 @@ async def test_a_task_that_ignores_cancellation_is_given_up_named_and_heard_of_w
         run = desk.start(task(target("swallow_cancellation"), timeout=SOON, stop_grace=SOON))
         ended = await desk.end_of(run)
         assert (ended.status, ended.reason, ended.lingering) == (Status.FAILED, "timeout", True)
-        assert ended.error.startswith("timed out after 150ms; it ignored its cancellation at ")
+        assert ended.error.startswith("timed out after 150ms at ")
         ((kind, number, where),) = desk.leaks
         assert (kind, number) == ("task", 1)
-        assert "in sleep" in where
+        assert where.endswith("in swallow_cancellation")
         with pytest.raises(DuplicateRunError):
             desk.runner.start(StartRun(run, task(target("nothing")), durable=False))
         targets.released.set()

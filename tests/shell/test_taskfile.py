@@ -441,6 +441,39 @@ def test_cycles_are_shown_once_each(desk: Desk) -> None:
     ]
 
 
+def test_what_waits_for_a_task_that_is_not_enabled_can_never_fire(desk: Desk) -> None:
+    text = (
+        "tasks:\n"
+        "  off: {run: 'm:f', enabled: false}\n"
+        "  waits: {run: 'm:f', after: off}\n"
+        "  waits-on: {run: 'm:f', after: waits}\n"
+        "  off-too: {run: 'm:f', after: off, enabled: false}\n"
+        "  restarts: {run: 'm:f', restart_with: off}\n"
+    )
+    [problem] = desk.problems(text)
+    assert problem == (
+        "tasks.yaml:3:30: after: this task can never fire: 'off' is not enabled; "
+        "enable that one, or add `enabled: false` here, too"
+    )
+
+
+def test_a_key_given_twice_hides_no_other_mistake_and_the_first_of_both_counts(desk: Desk) -> None:
+    text = (
+        "tasks:\n"
+        "  a: {run: 'm:f', every: 5s, every: 0s}\n"
+        "  b: {run: 'm:f', opne: 5s}\n"
+        "  c: {run: 'm:f', after: a}\n"
+        "  b: {rnu: 'm:f'}\n"
+        "timezone: Asia/Kolkatta\n"
+    )
+    assert desk.problems(text) == [
+        "tasks.yaml:2:30: the key 'every' is given twice; first at line 2, column 19",
+        "tasks.yaml:3:19: unknown key 'opne'; did you mean 'on'?",
+        "tasks.yaml:5:3: the key 'b' is given twice; first at line 3, column 3",
+        "tasks.yaml:6:11: timezone: there is no time zone 'Asia/Kolkatta'; did you mean 'Asia/Kolkata'?",
+    ]
+
+
 def test_a_task_that_is_itself_wrong_still_counts_as_known(desk: Desk) -> None:
     text = "tasks: {a: {run: 'm:f', after: b}, b: {run: m}}\n"
     assert len(desk.problems(text)) == 1

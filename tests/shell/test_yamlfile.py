@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler import yamlfile
-from scheduler.errors import ConfigurationError, Mark
+from scheduler.errors import ConfigurationError, Mark, Problem
 from scheduler.yamlfile import MapNode, parse, read, suggest
 
 if TYPE_CHECKING:
@@ -130,6 +130,25 @@ def test_columns_count_characters_not_bytes() -> None:
 )  # fmt: skip
 def test_what_is_refused_is_refused_with_its_place_and_what_would_be_right(text: str, message: str) -> None:
     assert complaints(text) == f"f.yaml:{message}"
+
+
+def test_who_can_go_on_gets_keys_given_twice_as_a_list_and_the_first_of_each() -> None:
+    repeated: list[Problem] = []
+    root = parse("a: 1\nb: {c: 2, c: 3}\na: {d: 4}\n", "f.yaml", repeated)
+    assert root.plain() == {"a": 1, "b": {"c": 2}}
+    assert [str(problem) for problem in repeated] == [
+        "f.yaml:2:11: the key 'c' is given twice; first at line 2, column 5",
+        "f.yaml:3:1: the key 'a' is given twice; first at line 1, column 1",
+    ]
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: !x 2\n", "a: 1\na: [\n", "a: 1\na: 2\n<<: {}\n"])
+def test_keys_given_twice_are_told_with_what_makes_a_file_unreadable(text: str) -> None:
+    repeated: list[Problem] = []
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text, "f.yaml", repeated)
+    assert repeated == []
+    assert len(caught.value.problems) == 2
 
 
 def test_a_tag_that_would_run_code_in_other_loaders_is_refused() -> None:
