@@ -1,4 +1,4 @@
-# Targets for users: run, test. For developers: lint, bench, simulate, lock, clean. `make help` lists them.
+# Targets for users: run, test, install, uninstall. For developers: lint, bench, simulate, lock, clean. `make help` lists them.
 
 SHELL := /bin/sh
 VENV  := .venv
@@ -11,10 +11,17 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$name" && break; \
 	done)
 
+# Where `make install` puts things; DESTDIR is put in front of them all, to stage a package.
+PREFIX     ?= /opt/scheduler
+SYSCONFDIR ?= /etc
+TARGET := $(DESTDIR)$(PREFIX)
+CONFIG := $(DESTDIR)$(SYSCONFDIR)/scheduler
+UNITS  := $(DESTDIR)$(SYSCONFDIR)/systemd/system
+
 # The package itself needs nothing beyond the lock: its build backend is in it.
 INSTALL_SELF := $(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 
-.PHONY: help run test lint bench simulate lock clean
+.PHONY: help run test install uninstall lint bench simulate lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,7 +32,32 @@ run: $(VENV)/.installed ## create the environment and run the scheduler with con
 	@SCHEDULER_STATE_DIR="$${SCHEDULER_STATE_DIR:-$(CURDIR)/.state}" exec $(BIN)/scheduler run --config config
 
 test: $(VENV)/.installed-dev ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+INSTALL_LOCKED = $(TARGET)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+
+install: ## as root: the service, in /opt/scheduler; what is in /etc/scheduler stays as it is
+	$(call need_python)
+	@test -n "$(DESTDIR)" || $(PYTHON) -c 'import sys; sys.exit(sys.base_prefix.startswith(("/home/", "/root/")))' \
+		|| { echo '$(PYTHON) is in a home, which the service cannot see; make install PYTHON=/usr/bin/python3' >&2; exit 1; }
+	$(PYTHON) -m venv $(TARGET)
+	$(INSTALL_LOCKED)
+	$(TARGET)/bin/python -m pip install --quiet --no-index --no-deps --no-build-isolation --force-reinstall .
+	@test -z "$(DESTDIR)" || grep -lIr '^#!$(TARGET)/bin/' $(TARGET)/bin | xargs -r sed -i '1s|^#!$(DESTDIR)|#!|'
+	install -d -m 755 $(CONFIG) $(UNITS)
+	@for file in config/*; do \
+		test -e $(CONFIG)/$${file##*/} || install -v -m 644 $$file $(CONFIG)/; done
+	@for unit in systemd/*.service; do \
+		sed 's|/opt/scheduler/|$(PREFIX)/|; s|/etc/scheduler/|$(SYSCONFDIR)/scheduler/|g' $$unit >$(UNITS)/$${unit##*/} || exit 1; done
+	@test -n "$(DESTDIR)" || systemctl daemon-reload
+	@echo 'now: edit $(SYSCONFDIR)/scheduler/tasks.yaml; systemctl enable --now scheduler (or restart, after an upgrade)'
+
+uninstall: ## as root: remove the service; the configuration and the ledger stay
+	@test -n "$(DESTDIR)" || systemctl disable --now scheduler
+	rm -f $(addprefix $(UNITS)/,$(notdir $(wildcard systemd/*.service)))
+	@test ! -e $(TARGET)/pyvenv.cfg || rm -rf $(TARGET)
+	@test -n "$(DESTDIR)" || systemctl daemon-reload
+	@echo 'kept: $(SYSCONFDIR)/scheduler, /var/lib/scheduler'
 
 lint: $(VENV)/.installed-dev ## check style, types and the directions of imports
 	$(BIN)/ruff check .
@@ -36,8 +68,9 @@ lint: $(VENV)/.installed-dev ## check style, types and the directions of imports
 bench: $(VENV)/.installed-dev ## measure side by side with peers; options: ARGS="--tasks 10000"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-simulate: $(VENV)/.installed-dev ## run the simulated years with SEEDS=20 seeds
-	SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
+# On two cores: each process takes every other test.
+simulate: $(VENV)/.installed-dev ## run simulated trading weeks, SEEDS=20 of them
+	SEEDS=$(SEEDS) $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/simulation
 
 # Both locks come from pyproject.toml: the development lock first, the other constrained by it, so that one
 # environment can hold both. Hashes for every platform, and no index: where packages come from is local business.

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from scheduler.calendars import resting_on
 from scheduler.configuration import ACCEPTED, Configuration, FileLoader, Window, file_zone
 from scheduler.core.marketspec import parse_interval
 from scheduler.core.messages import SECOND, Instant
@@ -25,10 +26,11 @@ from scheduler.marketfile import (
     amendments_file,
     amendments_text,
     read_changes,
+    read_markets,
 )
 from scheduler.reports import differences
 from scheduler.settings import Settings
-from scheduler.times import to_iso
+from scheduler.times import parse_date, to_iso
 
 _FARTHEST = 366  # days; a date farther off is likelier a mistyped year
 _AROUND = timedelta(days=4)  # a session over midnight, and what is anchored to its close
@@ -81,8 +83,8 @@ def amend(settings: Settings, wish: Wish, now: Instant) -> Outcome:
         outcome.warnings.append(f"{wish.day} is past: calendar and plan show it, no run is affected")
     elif _ends_late(after, wish):
         outcome.warnings.append(f"the session of {wish} ends on a later day; is that meant?")
-    told = [str(line) for line in differences(before, after, now)]
-    outcome.lines += told or ["the number of runs does not change"]
+    told = differences(before, after, now).lines()
+    outcome.lines += told or ["no run is added, removed or moved"]
     outcome.lines.append(_fate(settings.state_dir, before, after))
     return outcome
 
@@ -117,10 +119,7 @@ def amendments(settings: Settings) -> Iterator[Mapping[str, Any]]:
 
 def wish(market: str, day: str, *, closed: bool, hours: str | None, name: str | None, reason: str) -> Wish:
     """From what stands on a command line; neither closed nor hours: a revert. UsageError."""
-    try:
-        wanted = date.fromisoformat(day)
-    except ValueError:
-        raise UsageError(f"{day!r} is not a date; write 2026-11-25") from None
+    wanted = parse_date(day)
     for option, text in (("--name", name or " "), ("--reason", reason or " ")):
         if not text.isprintable():
             raise UsageError(f"{option}: {text!r} has characters that cannot be printed")
@@ -194,12 +193,12 @@ def _load(
 ) -> tuple[FileLoader, Configuration]:
     """The files as they are, or those in force while a mistake in them waits to be mended."""
     accepted = settings.state_dir / ACCEPTED
-    also = frozenset({market})
+    also = resting_on(read_markets(settings.config_dir), market)
     loader = FileLoader(settings, also=also)
     try:
         return loader, loader(window)
     except ConfigurationError as error:
-        loader = FileLoader(settings, directory=accepted, also=also)
+        loader = FileLoader(settings, directory=accepted, also=resting_on(read_markets(accepted), market))
         try:
             configuration = loader(window)
         except ConfigurationError:  # there are none, or the amendments themselves are wrong
@@ -239,4 +238,5 @@ def _fate(state: Path, old: Configuration, new: Configuration) -> str:
         if process is not None
         else f"no daemon runs with {state}; the next one to start takes it"
     )
-    return f"kept in {amendments_file(state)}, reaches {', '.join(sorted(reached))}; {who}"
+    markets = f"reaches {', '.join(sorted(reached))}" if reached else "changes no calendar"
+    return f"kept in {amendments_file(state)}, {markets}; {who}"

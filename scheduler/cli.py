@@ -18,6 +18,7 @@ from scheduler.core.messages import Status
 from scheduler.errors import ConfigurationError, SchedulerError, UsageError
 
 if TYPE_CHECKING:
+    from scheduler.client import Client
     from scheduler.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +35,16 @@ def config_option(command: F) -> F:
 
 def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+def live_options(command: F) -> F:
+    """Of the commands that ask the running daemon; it has its own configuration directory."""
+    config = click.option("--config", type=_DIRECTORY, metavar="DIR", expose_value=False, hidden=True)
+    timeout = click.option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+        metavar="SECONDS", help="How long to wait for the daemon's answer.",
+    )  # fmt: skip
+    return config(timeout(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,7 +110,7 @@ def check(config: Path | None, diff: bool) -> None:
         if changes is None:
             click.echo("nothing to compare with: no daemon has run with this state directory yet", err=True)
         for change in changes or ():
-            click.echo(str(change))
+            click.echo(change)
     files = ", ".join(str(path) for path in configuration.sources)
     click.echo(
         f"{len(configuration.specs)} tasks on {', '.join(sorted(configuration.tables))}: {files} is good"
@@ -256,6 +267,36 @@ def why(config: Path | None, as_json: bool, name: str, at: str | None) -> None:
 
 
 @cli.command()
+@live_options
+@json_option
+def reload(timeout: float, as_json: bool) -> None:
+    """Have the running daemon take the files as they are now, and say what that changes.
+
+    Returns when they are in force. Rejected files are exit status 78, and the old ones stay in force.
+    """
+    from scheduler.client import reload_lines
+
+    answer = _client(timeout).reload()
+    for warning in answer["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    for line in [json.dumps(answer, ensure_ascii=False)] if as_json else reload_lines(answer):
+        click.echo(line)
+
+
+@cli.command()
+@live_options
+@json_option
+@click.argument("task")
+@click.option("--reason", default="", metavar="TEXT", help="For the record.")
+def resume(timeout: float, as_json: bool, task: str, reason: str) -> None:
+    """End a task's parking, crash loop or pause."""
+    from scheduler.client import resume_line
+
+    answer = _client(timeout).resume(task, reason)
+    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else resume_line(answer))
+
+
+@cli.command()
 @click.argument("directory", type=_DIRECTORY)
 def init(directory: Path) -> None:
     """Write a starter configuration into DIRECTORY."""
@@ -294,6 +335,13 @@ def _settings(config: Path | None) -> Settings:
     from scheduler.settings import load_settings
 
     return load_settings(config)
+
+
+def _client(timeout: float) -> Client:
+    from scheduler.client import Client
+    from scheduler.directories import daemons_socket
+
+    return Client(daemons_socket(), timeout=timeout)
 
 
 def _print(rows: Iterable[Mapping[str, Any]], as_json: bool, line: str) -> None:

@@ -7,14 +7,18 @@ durations), and how long the event loop must really wait for a stretch of the cl
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, Protocol
 
 from scheduler.core.messages import SECOND, Duration, Instant
+
+_FAR_FUTURE = 2.0**33  # seconds of the wall clock: the year 2242
 
 
 class Clock(Protocol):
@@ -44,6 +48,52 @@ class SystemClock:
 
     def real_seconds(self, duration: Duration) -> float:
         return duration / SECOND
+
+
+class ClockSetWatch:
+    """Has the kernel tell at once that the host's clock was set, or that the host woke from a suspend.
+
+    A timer on the wall clock that is cancelled by that (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET), which
+    Python can make from 3.13 on; before, and where the kernel refuses, it is idle.
+    """
+
+    def __init__(self, on_set: Callable[[], None]) -> None:
+        """``on_set`` is called on the running loop; how far the clock was moved is for it to find out."""
+        self._on_set = on_set
+        self._loop = asyncio.get_running_loop()
+        self._timer = _timer_on_the_wall_clock()
+        if self._timer is not None:
+            self._arm(self._timer)
+            self._loop.add_reader(self._timer, self._told, self._timer)
+
+    @property
+    def is_active(self) -> bool:
+        return self._timer is not None
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._timer is not None:
+            self._loop.remove_reader(self._timer)
+            os.close(self._timer)
+            self._timer = None
+
+    def _arm(self, timer: int) -> None:
+        if sys.version_info >= (3, 13):
+            flags = os.TFD_TIMER_ABSTIME | os.TFD_TIMER_CANCEL_ON_SET
+            os.timerfd_settime(timer, flags=flags, initial=_FAR_FUTURE)
+
+    def _told(self, timer: int) -> None:
+        with suppress(OSError):  # ECANCELED is what it is there for
+            os.read(timer, 8)
+        self._arm(timer)
+        self._on_set()
+
+
+def _timer_on_the_wall_clock() -> int | None:
+    if sys.version_info >= (3, 13):
+        with suppress(OSError):  # seccomp forbids it, or no descriptor is left: the waker looks anyway
+            return os.timerfd_create(time.CLOCK_REALTIME, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+    return None
 
 
 class ScaledClock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -29,7 +30,7 @@ from scheduler.marketfile import (
 )
 from scheduler.ownership import check_writable_by_others
 from scheduler.settings import Settings
-from scheduler.taskfile import TaskFile, in_order, read_tasks
+from scheduler.taskfile import TaskFile, in_order, read_tasks, task_files
 
 ACCEPTED: Final = "accepted"  # in the state directory: a copy of the files the daemon runs by
 
@@ -74,10 +75,27 @@ class Configuration:
     reload: str = "auto"  # auto, manual, closed-only
     sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
-    trail: tuple[Entry, ...] = ()  # of the amendments: what operators changed so far
+    trail: tuple[Entry, ...] | None = ()  # of the amendments: what operators changed so far; None: unknown
 
 
 Loader = Callable[[Window], Configuration]
+
+
+def differing_files(directory: Path, other: Path) -> list[str]:
+    """The configuration files that two directories do not both have with the same content."""
+    names = {
+        path.relative_to(place).as_posix()
+        for place in (directory, other)
+        for path in (place / MARKETS_FILE, *task_files(place))
+    }
+    return sorted(name for name in names if _content(directory / name) != _content(other / name))
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def file_zone(directory: Path) -> tzinfo:
@@ -96,7 +114,7 @@ class _Files(NamedTuple):
 class FileLoader:
     """Loads a configuration directory; call it again to load it as it is then.
 
-    ConfigurationError with every problem found. OSError when the amendments' trail cannot be read.
+    ConfigurationError with every problem found.
     """
 
     def __init__(
@@ -121,9 +139,14 @@ class FileLoader:
         self._calendars = Calendars(settings.state_dir)
         self._files = self._good = _Files(TaskFile(), MarketsFile(()))
         self._saved_since = False  # the files on the disk may be others than those of the last load
+        self._trail: tuple[Entry, ...] | None = None  # as last read
 
     def __call__(self, window: Window) -> Configuration:
-        if not self._directory.is_dir():
+        try:
+            is_there = self._directory.is_dir()
+        except OSError as error:
+            raise ConfigurationError(f"{self._directory} cannot be read: {error.strerror}") from None
+        if not is_there:
             raise ConfigurationError(
                 f"{self._directory} is not a directory; `scheduler init {self._directory}` writes a starter"
             )
@@ -142,12 +165,13 @@ class FileLoader:
         return configuration
 
     def _read(self) -> _Files:
-        markets = self._directory / MARKETS_FILE
-        distrusted = self._guard(markets) if markets.exists() else None
+        distrusted = self._guard(self._directory / MARKETS_FILE)
         tasks = read_tasks(self._directory, guard=self._guard)
         return _Files(tasks, read_markets(self._directory), (distrusted,) if distrusted else ())
 
     def _build(self, files: _Files, window: Window, amendments: str | None = None) -> Configuration:
+        # First: what is amended from here on, while the calendars are built, is of the next load.
+        unread = self._read_trail()
         tasks, markets = files.tasks, amended(files.markets, self._amendments, amendments)
         distrusted = self._guard(amendments_file(self._amendments))
         names = self._asked_for | (tasks.markets if self._markets_only is None else frozenset())
@@ -169,8 +193,16 @@ class FileLoader:
         self._check_existence(built)
         return Configuration(
             config.tasks, built.tables, config.timezone, config.caches, markets.default, config.reload,
-            config.sources, built.warnings, read_trail(self._amendments),
+            config.sources, (*built.warnings, *unread), self._trail,
         )  # fmt: skip
+
+    def _read_trail(self) -> tuple[str, ...]:
+        """A warning when the trail cannot be read: it tells of changes, and is none."""
+        try:
+            self._trail = read_trail(self._amendments)
+        except OSError as error:
+            return (f"{error.filename}: {error.strerror}; what is amended applies, but is not announced",)
+        return ()
 
     def _check_existence(self, built: Built) -> None:
         for name in sorted(self._asked_for - (built.tables.keys() - built.unread.keys())):
@@ -179,8 +211,9 @@ class FileLoader:
     def _guard(self, path: Path) -> Problem | None:
         """What lies in the state directory may also be its owner's: root asks about others' daemons."""
         state, uids = self._settings.state_dir, {os.geteuid()}
-        if path.is_relative_to(state) and state.exists():
-            uids.add(state.stat().st_uid)
+        if path.is_relative_to(state):
+            with suppress(OSError):  # it is not there, or not ours to see: then its owner does not matter
+                uids.add(state.stat().st_uid)
         return check_writable_by_others(path, uids, self._settings.config_gids)
 
     def problem(self, task: str, message: str, *path: str, key: bool = False) -> Problem:

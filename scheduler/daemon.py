@@ -9,13 +9,13 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scheduler import logs, reports, watch
+from scheduler import logs, reports
 from scheduler.cache import SharedCache
 from scheduler.clock import Clock, ScaledClock, VirtualClock
 from scheduler.configuration import Configuration, Loader, Window
@@ -25,7 +25,6 @@ from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
-    DAY,
     SECOND,
     Action,
     Announce,
@@ -36,6 +35,7 @@ from scheduler.core.messages import (
     Instant,
     Level,
     LoopLag,
+    Priority,
     Record,
     Remember,
     Run,
@@ -47,6 +47,7 @@ from scheduler.core.messages import (
     TaskSpec,
     Wake,
 )
+from scheduler.core.overdue import LIMIT as OVERDUE
 from scheduler.core.triggers import KeepRunning, session_of
 from scheduler.errors import ConfigurationError, SchedulerError
 from scheduler.executors import Executors, Facts, Job, Log, TargetError
@@ -54,6 +55,7 @@ from scheduler.ledger import Ledger
 from scheduler.lock import StateLock
 from scheduler.loopwatch import LoopWatch, Stall
 from scheduler.marketfile import AMENDMENTS
+from scheduler.reloading import Reloading
 from scheduler.runs import BackgroundTaskManager, RunEntry, Runner
 from scheduler.times import to_iso
 from scheduler.waker import Waker
@@ -62,6 +64,12 @@ T = TypeVar("T")
 
 FORCE = 5.0  # seconds that runs get to end once they are forced
 _INSTANTS = frozenset({"due", "since", "until", "last_success"})  # fields of announcements
+_SAID = frozenset(  # by the thread that met it, before the loop came to it
+    {
+        events.LOOP_STALLED, events.LEDGER_DEGRADED, events.LEDGER_RECOVERED, events.LEDGER_REPLACED,
+        events.LEDGER_LOST,
+    }
+)  # fmt: skip
 
 
 class Daemon:
@@ -79,6 +87,7 @@ class Daemon:
         callables: Mapping[str, Callable[..., Any]] | None = None,
         watched: Path | None = None,
         accepted: Callable[[], None] | None = None,
+        claim: Callable[[], None] | None = None,
         seed: int | None = None,
     ) -> None:
         """``load`` reads the configuration, again at each reload; ``state`` is the state directory.
@@ -86,8 +95,9 @@ class Daemon:
         ``load_in_force`` gives the configuration of the last load anew, with the amendments of now.
         ``simulate`` gives the seconds that a run of a task is pretended to take: nothing is executed.
         ``callables`` are targets that need no import. The YAML files in ``watched`` are loaded again
-        when they are saved; ``accepted`` is called when a configuration is in force. ``seed`` is that
-        of the backoffs' jitter.
+        when they are saved; ``accepted`` is called when a configuration is in force,
+        ``claim`` when the state directory is this daemon's and nothing is loaded yet: its errors are
+        those of the start. ``seed`` is that of the backoffs' jitter.
         """
         self._load = load
         self._load_in_force = load_in_force or load
@@ -97,8 +107,8 @@ class Daemon:
         self._simulate = simulate
         self._callables = callables or {}
         self._watched = watched
-        self._amendments = state / AMENDMENTS
         self._accepted = accepted or (lambda: None)
+        self._claim = claim or (lambda: None)
         self._hold: Callable[[], AbstractContextManager[None]] = (
             clock.hold if isinstance(clock, VirtualClock) else nullcontext
         )
@@ -110,29 +120,36 @@ class Daemon:
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, "daemon")  # the loop's own may be full of what tasks hang in
+        self._early: list[Announce] | None = []  # told once there are tasks to hear of it; None: there are
         self._over = False
         self._reloads = 0
-        self._held_back = False  # a saved file waits for the market to close
         self._running = False
+        self.on_change: Callable[[], None] = lambda: None  # called whenever the engine was told something
 
     # Life.
 
     async def start(self) -> None:
         """Everything up, then the tasks. ConfigurationError or SchedulerError leaves nothing behind."""
+        self._loop = asyncio.get_running_loop()
         self._lock = StateLock(self._state)
         try:
+            self._claim()
             self._ledger = Ledger(self._state / "ledger.db", on_trouble=self._ledger_trouble)
             try:
                 await self._start()
             except BaseException:
                 self._ledger.close()
                 raise
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, OSError):  # nearly always a file that is another user's
+                place = error.filename or self._state
+                raise ConfigurationError(f"{place} cannot be used: {error.strerror or error}") from error
             raise
 
     async def _start(self) -> None:
-        seen, amendments = self._snapshot(), watch.snapshot(self._amendments)
+        self._saves = self._make_reloading()
+        seen = self._saves.snapshot()
         window = Window.around(self._clock.now(), self._ledger.oldest_watermark())
         configuration = await self._in_thread(partial(self._load, window))
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
@@ -165,15 +182,29 @@ class Daemon:
         self.configuration = configuration
         self._report(reports.loaded(configuration))
         self._configure(configuration, first=True)
+        early, self._early = self._early or [], None
+        self._report(early)
+        await self._durable()  # that it answers for what is due from now on, whatever becomes of it
         self._report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
         if self._watched is not None:
-            self._amendments.mkdir(exist_ok=True)
-            places = (self._watched, self._amendments)
-            self.manager.start_task(self._watch(places), "scheduler/watch")
-            self.manager.start_task(self._look_again(places, seen | amendments), "scheduler/look-again")
+            self.manager.start_task(self._saves.watch(), "scheduler/watch")
         if not isinstance(self._clock, VirtualClock):  # whose loop jumps: real time means nothing there
             self.loop_watch.start()
+
+    def _make_reloading(self) -> Reloading:
+        return Reloading(
+            self._watched,
+            self._state / AMENDMENTS,
+            python_path=self._python_path if self._simulate is None else None,
+            reload=self.reload,
+            in_force=lambda: (self.configuration, self._seen),
+            now=self._clock.now,
+            running=lambda: {name for name, state in self.engine.tasks.items() if state.active is not None},
+            say=self._report,
+            in_thread=self._in_thread,
+            later=lambda work, name: self.manager.start_task(work, name),  # noqa: PLW0108 - made later
+        )
 
     async def stop(self) -> None:
         """Start nothing more, let running work finish within its grace, then force it. Idempotent."""
@@ -186,8 +217,7 @@ class Daemon:
         waiting = [row["run_id"] for row in self.engine.snapshot() if row["run_id"]]
         self._say(events.DAEMON_STOPPING, "info", waiting_for=waiting)
         self.handle(StopRequested())
-        longest = max((state.spec.stop_grace for state in self.engine.tasks.values()), default=0)
-        left = await self.manager.wait_all(2 * self._clock.real_seconds(longest) + FORCE)
+        left = await self.manager.wait_all(self._patience())
         if left:
             left = await self._runner.shutdown(FORCE)
         self._over = True
@@ -207,6 +237,16 @@ class Daemon:
             uptime=uptime,
         )
 
+    @property
+    def stop_limit(self) -> float:
+        """Seconds that ``stop`` takes at most, even if runs, the disk and a thread do not let go."""
+        return self._patience() + 4 * FORCE
+
+    def _patience(self) -> float:
+        """Seconds that runs get to end, by the longest `stop_grace` of all."""
+        longest = max((state.spec.stop_grace for state in self.engine.tasks.values()), default=0)
+        return 2 * self._clock.real_seconds(longest) + FORCE
+
     def kill(self) -> None:
         """End every process of every run at once."""
         self._executors.kill()
@@ -218,6 +258,32 @@ class Daemon:
     def readiness(self) -> reports.Readiness:
         """Whether what is due is started; if not, why not."""
         return reports.readiness(self.configuration, self._clock.now())
+
+    def status_line(self) -> str:
+        """The state of markets and tasks, on one line for people."""
+        coming = self.engine.upcoming(1)
+        return reports.status_line(self.configuration, self.engine.tally(), coming, self._clock.now())
+
+    def overdue(self) -> list[str]:
+        """The critical tasks that the daemon has owed a run for half a minute: something in it is stuck."""
+        now = self._clock.now()
+        live = self.manager.registry.live
+        unbegun = [
+            state.name
+            for state in self.engine.tasks.values()
+            if state.spec.priority is Priority.CRITICAL
+            and state.active is not None
+            and state.started <= now - OVERDUE
+            and (entry := live.get(state.active.run_id)) is not None
+            and entry.status is Status.QUEUED
+            and not entry.stopping
+        ]
+        return self.engine.overdue(now) + unbegun
+
+    @property
+    def ledger_degraded(self) -> bool:
+        """Whether the disk refuses what is recorded."""
+        return self._ledger.degraded
 
     def reload_soon(self, cause: str) -> None:
         """Reload, without waiting for it."""
@@ -253,6 +319,7 @@ class Daemon:
             else:
                 self._runner.stop(action)
         self._waker.aim(self.engine.wake_at())
+        self.on_change()
 
     def _start_run(self, action: StartRun, begun: Record | None) -> None:
         """An appointment is on record before it begins. A pace's run need not be if it ends at once."""
@@ -311,35 +378,35 @@ class Daemon:
 
     # Configuration.
 
-    async def reload(self, cause: str, *, in_force: bool = False) -> bool:
+    async def reload(self, cause: str, *, in_force: bool = False) -> reports.Reloaded:
         """Take the files as they are now, or say what is wrong and go on as before (law 7).
 
-        ``in_force``: the files as they were, with the calendars and amendments of now.
+        One at a time: who asks meanwhile waits. ``in_force``: the files as they were, with the calendars
+        and amendments of now.
         """
         load = self._load_in_force if in_force else self._load
         async with self._reloading:
-            seen = self._seen if in_force else self._snapshot()
+            seen = self._seen if in_force else self._saves.snapshot()
             try:
                 configuration = await self._in_thread(partial(load, Window.around(self._clock.now())))
+                old, now = self.configuration, self._clock.now()
+                # In a thread: counting the runs of ten thousand tasks takes a second.
+                told = await self._in_thread(lambda: list(reports.changed(old, configuration, now, cause)))
             except ConfigurationError as error:
                 return self._reject([str(problem) for problem in error.problems], cause)
             except (SchedulerError, OSError) as error:
                 return self._reject([str(error)], cause)
-            old, now = self.configuration, self._clock.now()
-            # In a thread: counting the runs of ten thousand tasks takes a second.
-            told = await self._in_thread(lambda: list(reports.changed(old, configuration, now, cause)))
+            except Exception as error:  # noqa: BLE001 - who watches the files must outlive any of them
+                return self._reject([f"{type(error).__name__}: {error}"], cause)
             self._report(told)
             self._configure(configuration)
             self._seen = seen
-            return True
+            return reports.Reloaded(accepted=True, told=tuple(told))
 
-    def _snapshot(self) -> frozenset[tuple[str, int, int]]:
-        return watch.snapshot(self._watched) if self._watched else frozenset()
-
-    def _reject(self, problems: Sequence[str], cause: str) -> bool:
+    def _reject(self, problems: Sequence[str], cause: str) -> reports.Reloaded:
         for problem in problems:
             self._happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
-        return False
+        return reports.Reloaded(accepted=False, problems=tuple(problems))
 
     def _configure(self, configuration: Configuration, *, first: bool = False) -> None:
         self.loop_watch.attend()  # ten thousand tasks take a while
@@ -353,21 +420,24 @@ class Daemon:
             except TargetError as error:
                 refused[spec.name] = str(error)
         enabled = [spec for spec in configuration.specs if spec.enabled]
-        changed = self._define(enabled, now)
+        defined = self._ledger.defined()
         if first:
             histories = self._histories(enabled, now)
-            for name in changed & histories.keys():  # what was due before the change is not the new task's
-                histories[name] = histories[name]._replace(expected_from=now)
+            for spec in enabled:  # what was due before a change is not the new task's
+                if defined.get(spec.name) != fingerprint(spec):
+                    histories[spec.name] = histories[spec.name]._replace(expected_from=now)
         else:  # new ones are expected from now on, but may have been here before
-            fresh = [spec for spec in enabled if spec.name not in self.engine.tasks]
-            known = self._histories(fresh, now) if fresh else {}
-            histories = {name: TaskHistory(now + 1, begun=past.begun) for name, past in known.items()}
+            tasks = self.engine.tasks
+            asked = [s for s in enabled if s.name not in tasks or isinstance(s.trigger, KeepRunning)]
+            known = self._histories(asked, now) if asked else {}
+            histories = {spec.name: TaskHistory(now + 1, begun=known[spec.name].begun) for spec in asked}
         remembered = self._ledger.remembered() if first else {}
         self.handle(Configure(configuration.specs, configuration.tables, refused, histories, remembered))
+        self._define(enabled, defined.keys(), now)  # after what was due before is accounted for
         try:
             self._accepted()
         except OSError as error:  # a full disk: `check --diff` compares with older files, and that is all
-            self._say(events.CONFIG_NOT_KEPT, "warning", error=str(error))
+            self._happened(events.CONFIG_NOT_KEPT, "warning", error=str(error))
 
     def _histories(self, specs: Sequence[TaskSpec], now: Instant) -> dict[str, TaskHistory]:
         loops = {}
@@ -378,76 +448,33 @@ class Daemon:
                     loops[spec.name] = begun
         return self._ledger.task_histories([spec.name for spec in specs], now, loops)
 
-    def _define(self, specs: Sequence[TaskSpec], now: Instant) -> set[str]:
-        """Tell the ledger which runs to expect from now on; the tasks it knew otherwise."""
-        known = self._ledger.defined()
-        changed = set()
+    def _define(self, specs: Sequence[TaskSpec], defined: Collection[str], now: Instant) -> None:
+        """Tell the ledger which runs to expect from now on."""
         for spec in specs:
-            mark = fingerprint(spec)
             calendar = self.configuration.tables[spec.market].version
-            self._ledger.definition_started(spec.name, now, mark, definition_text(spec), calendar)
-            if known.pop(spec.name, mark) != mark:
-                changed.add(spec.name)
-        for name in known:
+            self._ledger.definition_started(
+                spec.name, now, fingerprint(spec), definition_text(spec), calendar
+            )
+        for name in set(defined) - {spec.name for spec in specs}:
             self._ledger.definition_ended(name, now)
-        return changed
-
-    async def _watch(self, places: Collection[Path]) -> None:
-        async for paths in watch.changes(places):
-            await self._saved(paths)
-
-    async def _look_again(self, places: Collection[Path], seen: frozenset[tuple[str, int, int]]) -> None:
-        """A file that was saved while the daemon started counts too."""
-        await asyncio.sleep(1.0)  # the watch is up by then; a reload too many does no harm
-        changed = watch.snapshot(*places) ^ seen
-        if changed:
-            await self._saved({path for path, _, _ in changed})
-
-    async def _saved(self, paths: Collection[str]) -> None:
-        """By `reload:` of the file in force: take it, hold it back until the close, or until told.
-
-        What an operator amended is taken at once, whatever else was saved and waits or is wrong.
-        """
-        amended = {path for path in paths if Path(path).parent.name == AMENDMENTS}
-        if amended:
-            await self.reload("the amendments changed", in_force=True)
-            paths = set(paths) - amended
-        if not paths:
-            return
-        mode = self.configuration.reload
-        if mode == "auto" or (mode == "closed-only" and not self._trading()):
-            await self.reload(f"saved: {', '.join(sorted({Path(path).name for path in paths}))}")
-        else:
-            self._held_back = mode == "closed-only"
-            self._say(events.CONFIG_HELD_BACK, "info", reload=mode, files=sorted(paths))
-
-    def _trading(self) -> bool:
-        table = self.configuration.tables.get(self.configuration.default_market)
-        now = self._clock.now()
-        return table is not None and table.first <= now < table.last and table.phase_at(now).trading
 
     async def _maintain(self) -> None:
-        """Once a day: roll the calendars' window, prune the ledger, warn of what is not known."""
+        """Once a day, and when a known calendar ends: warn of what is not known, prune, roll the window."""
         while True:
-            self._report(reports.doubts(self.configuration, self._clock.now()))
-            await asyncio.sleep(self._clock.real_seconds(DAY))
+            now = self._clock.now()
+            self._report(reports.doubts(self.configuration, now))
+            await asyncio.sleep(self._clock.real_seconds(reports.next_doubt(self.configuration, now) - now))
             self._ledger.prune(self._clock.now())
-            mode = self.configuration.reload
-            if mode != "auto" and self._snapshot() != self._seen:
-                self._say(events.CONFIG_HELD_BACK, "info", reload=mode, cause=reports.DAILY)
-                await self.reload(reports.DAILY, in_force=True)
-            else:
-                await self.reload(reports.DAILY)
+            await self._saves.refresh()
 
     # What is said.
 
     def _announced(self, action: Announce) -> None:
         if action.event == events.MARKET_PHASE_CHANGED:
             self.cache.phase_changed()
-            if self._held_back and not self._trading():
-                self._held_back = False
+            if self._saves.is_due():
                 self.reload_soon("the market closed")
-        if logs.enabled(action.level) and action.event != events.LOOP_STALLED:  # said while it was so
+        if logs.enabled(action.level) and action.event not in _SAID:
             self._say(action.event, action.level, **action.fields)
 
     def _report(self, announcements: Iterable[Announce]) -> None:
@@ -456,13 +483,19 @@ class Daemon:
 
     def _happened(self, event: str, level: Level, **fields: Any) -> None:
         """Say it by way of the engine, so that `on` tasks hear of it."""
-        self.handle(Happened(event, level, fields))
+        if not self._over:
+            self.handle(Happened(event, level, fields))
+        elif event not in _SAID:  # there is nobody left to hear of it
+            self._say(event, level, **fields)
 
     def _say(self, event: str, level: Level, **fields: Any) -> None:
         zone = self.configuration.zone
         for name in _INSTANTS & fields.keys():
             if isinstance(fields[name], int):
                 fields[name] = to_iso(fields[name], zone)
+        state = self.engine.tasks.get(fields.get("task", ""))
+        if state is not None:
+            fields.setdefault("priority", state.spec.priority.label)
         logs.announce(event, level, fields)
 
     def _context(self, job: Job) -> Context:
@@ -472,7 +505,9 @@ class Daemon:
         return (spec.pace or spec.trigger).next_after(after, self.configuration.tables[spec.market])
 
     def _task_log(self, run: Run) -> Log:
-        return logs.logger(task=run.task, run_id=run.run_id)
+        state = self.engine.tasks.get(run.task)
+        more = {} if state is None else {"priority": state.spec.priority.label}
+        return logs.logger(task=run.task, run_id=run.run_id, **more)
 
     def _task_failed(self, run: Run, error: str, details: str) -> None:
         if details:
@@ -510,7 +545,20 @@ class Daemon:
         self._happened(events.LOOP_RECOVERED, "info", **ended)
 
     def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
-        self._say(events.BACKGROUND_FAILED, "error", run_id=entry.run_id, error=error, exception=details)
+        whose = {"task": entry.owner} if entry.owner else {}
+        self._happened(
+            events.BACKGROUND_FAILED, "error", **whose, run_id=entry.run_id, error=error, exception=details
+        )
 
     def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
-        self._say(event, "warning" if event == events.LEDGER_RECOVERED else "critical", **fields)
+        """Mostly from the writer's thread: said at once, and heard of when the loop comes to it."""
+        level: Level = "warning" if event == events.LEDGER_RECOVERED else "critical"
+        self._say(event, level, **fields)
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._heard, Announce(event, level, fields))
+
+    def _heard(self, announcement: Announce) -> None:
+        if self._early is not None:
+            self._early.append(announcement)
+        elif not self._over:
+            self._report([announcement])

@@ -77,6 +77,10 @@ class StateLockedError(SchedulerError):
     """another scheduler runs with this state directory"""
 
 
+class SocketInUseError(SchedulerError):
+    """another scheduler answers at this socket"""
+
+
 class DuplicateRunError(SchedulerError):
     """a run with this id is alive"""
 

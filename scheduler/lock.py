@@ -42,11 +42,29 @@ def locked_by(directory: Path) -> int | None:
     """The process that runs with this state directory, if one does. Takes no lock, so disturbs nobody."""
     try:
         with (directory / "lock").open() as file:
-            owner, inode = file.read().strip(), os.fstat(file.fileno()).st_ino
+            place = f"{_device(file.fileno())}:{os.fstat(file.fileno()).st_ino}"
         held = Path("/proc/locks").read_text()
     except OSError:
         return None
     # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:2220148 0 EOF
     locks = (line.split() for line in held.splitlines())
-    is_held = any(lock[1] == "FLOCK" and lock[-3].endswith(f":{inode}") for lock in locks)
-    return int(owner) if is_held and owner.isdecimal() else None
+    owners = (lock[-4] for lock in locks if lock[1] == "FLOCK" and lock[-3] == place)
+    return next((int(owner) for owner in owners), None)
+
+
+def _device(file: int) -> str:
+    """The device of an open file as /proc/locks has it: of its file system.
+
+    What stat(2) says is another one for the subvolumes of btrfs.
+    """
+    mount = ""
+    for line in Path(f"/proc/self/fdinfo/{file}").read_text().splitlines():
+        if line.startswith("mnt_id:"):
+            mount = line.split()[1]
+    # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if mount and line.startswith(f"{mount} "):
+            major, _, minor = line.split()[2].partition(":")
+            return f"{int(major):02x}:{int(minor):02x}"
+    device = os.fstat(file).st_dev
+    return f"{os.major(device):02x}:{os.minor(device):02x}"

@@ -5,13 +5,15 @@ Nothing here raises or blocks; without systemd it does nothing.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from scheduler.core.messages import Duration, Instant
+from scheduler.core.messages import MICROSECOND, SECOND, Duration, Instant
 
-_MICROSECOND = 1_000
+_PAUSE = 1.0  # seconds from an event to the status line that tells of it, and of all others since
+_AGAIN = 1.0  # seconds until a sign of life that was withheld is thought over
 
 
 class Notifier:
@@ -35,10 +37,12 @@ class Notifier:
 
     def reloading(self) -> bool:
         """A reload begins; ``ready`` ends it."""
-        return self._send(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic() // _MICROSECOND}")
+        return self._send(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic() // MICROSECOND}")
 
-    def stopping(self, status: str) -> bool:
-        return self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
+    def stopping(self, status: str, within: float) -> bool:
+        """The end begins; the manager is to wait for it so many seconds, whatever its own limit is."""
+        extend = f"EXTEND_TIMEOUT_USEC={int(within * 1e6)}"
+        return self._send(f"STOPPING=1\n{extend}\nSTATUS={_one_line(status)}")
 
     def status(self, text: str) -> bool:
         """The line that ``systemctl status`` shows."""
@@ -47,6 +51,11 @@ class Notifier:
     def alive(self) -> bool:
         """The watchdog's sign of life."""
         return self._send("WATCHDOG=1")
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a manager to tell."""
+        return self._socket is not None
 
     def close(self) -> None:
         if self._socket is not None:
@@ -64,12 +73,71 @@ class Notifier:
         return True
 
 
+class Heartbeat:
+    """What the manager hears of a daemon at work: that it is alive, and a line on how it does.
+
+    The sign of life comes from the event loop, at half of the watchdog's time, so a loop that does not
+    turn gives none. It is withheld while the daemon owes somebody a run.
+    """
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        *,
+        overdue: Callable[[], Sequence[str]],
+        status: Callable[[], str],
+        withheld: Callable[[Sequence[str]], None],
+    ) -> None:
+        """``overdue`` names who is owed a run; ``withheld`` is told when that begins (and, with nobody,
+        when it is over).
+        """
+        self._notifier = notifier
+        self._overdue = overdue
+        self._status = status
+        self._withheld = withheld
+        self._loop = asyncio.get_running_loop()
+        self._beat: asyncio.TimerHandle | None = None
+        self._line: asyncio.TimerHandle | None = None
+        self._said = ""
+        self._owed = False
+        self._closed = not notifier.present
+        if not self._closed and notifier.watchdog is not None:
+            self._look(notifier.watchdog / 2 / SECOND)
+
+    def stir(self) -> None:
+        """Something has happened: the line may be another one. Costs nothing while nothing happens."""
+        if self._line is None and not self._closed:
+            self._line = self._loop.call_later(_PAUSE, self._tell)
+
+    def close(self) -> None:
+        self._closed = True
+        for timer in (self._beat, self._line):
+            if timer is not None:
+                timer.cancel()
+
+    def _look(self, every: float) -> None:
+        late = self._overdue()
+        if bool(late) != self._owed:
+            self._owed = bool(late)
+            self._withheld(late)
+        if not late:
+            self._notifier.alive()
+        # What was withheld may come late, but not by half a watchdog's time.
+        self._beat = self._loop.call_later(min(every, _AGAIN) if late else every, self._look, every)
+
+    def _tell(self) -> None:
+        self._line = None
+        text = self._status()
+        if text != self._said and self._notifier.status(text):
+            self._said = text
+
+
 def _watchdog(environ: Mapping[str, str]) -> Duration | None:
     """``WATCHDOG_USEC``, if it is meant for this process."""
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    return int(microseconds) * _MICROSECOND or None
+    return int(microseconds) * MICROSECOND or None
 
 
 def _one_line(text: str) -> str:

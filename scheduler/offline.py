@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,16 +18,22 @@ from scheduler.calendars import calendar_rows
 from scheduler.codecheck import Code, read_code
 from scheduler.configuration import ACCEPTED, Configuration, FileLoader, Window, file_zone
 from scheduler.core.messages import Instant
-from scheduler.core.plan import Difference, counts, plan
+from scheduler.core.plan import counts, plan
 from scheduler.errors import ConfigurationError, Problem, UsageError
 from scheduler.executors import TargetError
 from scheduler.executors.checking import check_target, misfits
 from scheduler.ledger import read_history
-from scheduler.marketfile import markets_schema, read_markets, read_provisional
+from scheduler.marketfile import (
+    markets_schema,
+    parse_markets,
+    read_markets,
+    read_overlay,
+    read_provisional,
+)
 from scheduler.reports import differences, unsettled
 from scheduler.settings import Settings
 from scheduler.taskfile import tasks_schema
-from scheduler.times import parse_time, to_iso
+from scheduler.times import parse_date, parse_time, to_iso
 
 Row = Mapping[str, Any]
 
@@ -75,13 +81,13 @@ def _uncertain(configuration: Configuration, now: Instant) -> Iterator[str]:
         yield f"{day.fields['market']}: {day.fields['date']} is not settled: {day.fields['reason']}"
 
 
-def changes_since_accepted(settings: Settings, new: Configuration, now: Instant) -> list[Difference] | None:
+def changes_since_accepted(settings: Settings, new: Configuration, now: Instant) -> list[str] | None:
     """What a reload would change, in runs; None when there is nothing to compare with."""
     accepted = settings.state_dir / ACCEPTED
     if not accepted.is_dir():
         return None
     old = FileLoader(settings, directory=accepted, amendments=accepted)(Window.around(now))
-    return differences(old, new, now)
+    return differences(old, new, now).lines()
 
 
 def planned(
@@ -117,8 +123,10 @@ def planned(
 
 def calendar(settings: Settings, market: str | None, start: str, until: str) -> Iterator[Row]:
     """Each date of a market in ``[start, until)`` with its phases."""
-    first, last = _date(start), _date(until)
-    if last <= first:
+    first, last = parse_date(start), parse_date(until)
+    if last < first:
+        raise UsageError(f"--until {until} is before --from {start}")
+    if last == first:
         return
     loader = FileLoader(settings, markets_only=frozenset({market} if market else ()))
     configuration = loader(Window(first, last - timedelta(days=1)))
@@ -129,6 +137,8 @@ def calendar(settings: Settings, market: str | None, start: str, until: str) -> 
 def template(settings: Settings, year: int, market: str) -> str:
     """A starter for the holidays of a year. ConfigurationError when markets.yaml is wrong."""
     markets = read_markets(settings.config_dir)
+    if markets.problems and market in read_overlay().markets:
+        markets = parse_markets("markets: {}")  # what is printed is likely to take the file's place
     if markets.problems:
         raise ConfigurationError(list(markets.problems))
     return calendars.template(markets, market, year, read_provisional())
@@ -205,10 +215,3 @@ def _starter() -> Traversable:
     package = resources.files("scheduler")
     inside = package / "starter"
     return inside if inside.is_dir() else Path(str(package)).parent / "config"
-
-
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a date; write 2026-11-23") from None

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import uvloop
 
 from scheduler import logs
 from scheduler.clock import Clock, ScaledClock, SystemClock, VirtualClock, VirtualTimeLoop
 from scheduler.configuration import FileLoader, file_zone
+from scheduler.core import events
 from scheduler.core.messages import Instant, TaskSpec
 from scheduler.core.triggers import KeepRunning
 from scheduler.daemon import Daemon
-from scheduler.errors import LedgerError, SchedulerError
+from scheduler.errors import ConfigurationError, LedgerError, SchedulerError
+from scheduler.executors import adopt, release
 from scheduler.ledger import typical_durations
-from scheduler.notify import Notifier
+from scheduler.marketfile import AMENDMENTS
+from scheduler.notify import Heartbeat, Notifier
+from scheduler.runs import ThreadWatch, prints_logged, program_task, threads_in_the_way
 from scheduler.settings import Settings, unknown_variables
+
+if TYPE_CHECKING:
+    from scheduler.control import ControlPlane
 
 SAME_SIGNAL = 0.05  # seconds within which a second signal is no second thought
 FOR_EVER = 1e9  # seconds that a simulated loop runs, if nobody stops it
+LAST_LOOK = 0.02  # seconds between looks at threads that may be about to end, once all else has
+LAST_LOOKS = 50
 IMMEDIATE = 130  # exit status after a second signal
 
 End = Callable[[asyncio.Event], Coroutine[None, None, None]]
@@ -33,19 +45,26 @@ End = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once. SchedulerError when it cannot start."""
-    clock = SystemClock()
+    from scheduler.control import ControlPlane  # noqa: PLC0415 - a web framework: rehearsals do without
+
+    clock, plane = SystemClock(), ControlPlane(settings.socket)
+    if sys.stderr is not None:
+        faulthandler.enable()  # a watchdog that aborts us shall have all the stacks
     _configure_logs(settings, clock)
     loader = FileLoader(settings)
     daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
         loader,
+        load_in_force=loader.in_force,
         state=settings.state_dir,
         clock=clock,
         python_path=settings.python_path,
         watched=settings.config_dir,
         accepted=loader.keep_accepted,
+        claim=plane.claim,
     )
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(daemon_of, notifier=Notifier(clock.monotonic)))
+    with closing(plane), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        serving = _serve(daemon_of, notifier=Notifier(clock.monotonic), plane=plane)
+        _run_to_its_end(runner, _contained(serving, settings.state_dir))
 
 
 def rehearse(
@@ -61,11 +80,15 @@ def rehearse(
             return FOR_EVER
         return clock.real_seconds(remembered(spec.name))
 
-    with tempfile.TemporaryDirectory(prefix="scheduler-rehearsal-") as scratch:
+    directory = tempfile.TemporaryDirectory(prefix="scheduler-rehearsal-")
+    with directory as scratch:
         place = state or Path(scratch)
-        ours = settings.model_copy(update={"state_dir": place})
+        if state is None:
+            _copy_amendments(settings.state_dir, place)
+        loader = FileLoader(settings.model_copy(update={"state_dir": place}))
         daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
-            FileLoader(ours),
+            loader,
+            load_in_force=loader.in_force,
             state=place,
             clock=clock,
             python_path=settings.python_path,
@@ -75,11 +98,74 @@ def rehearse(
         )
         loop = (lambda: VirtualTimeLoop(clock)) if isinstance(clock, VirtualClock) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(_serve(daemon_of, None if until is None else _set_at(clock, until)))
+            serving = _serve(daemon_of, None if until is None else _set_at(clock, until))
+            _run_to_its_end(runner, _contained(serving, place if live else None), directory.cleanup)
+
+
+def _run_to_its_end(
+    runner: asyncio.Runner, work: Coroutine[None, None, None], tidy: Callable[[], object] = lambda: None
+) -> None:
+    """SystemExit in a callback that a task has left on the loop goes through it: it shall not end us.
+
+    ``tidy`` is called before an end that does not return.
+    """
+    loop = runner.get_loop()
+    main = program_task(loop, work)
+    while not main.done():
+        try:
+            loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as problem:
+            if main.done():
+                raise
+            error = f"{type(problem).__name__} in a callback"
+            logs.announce(events.BACKGROUND_FAILED, "error", {"error": error, "exc_info": problem})
+    _leave_threads_behind(loop, tidy)
+
+
+def _leave_threads_behind(loop: asyncio.AbstractEventLoop, tidy: Callable[[], object]) -> None:
+    """Threads that hang in a task would keep the process from ending, for ever."""
+    for _ in range(LAST_LOOKS):
+        if not threads_in_the_way():
+            return
+        loop.run_until_complete(asyncio.sleep(LAST_LOOK))  # some are told to end by way of the loop
+    logs.announce(events.DAEMON_THREADS_LEFT, "warning", {"threads": threads_in_the_way()})
+    logs.flush()
+    tidy()
+    os._exit(0)
+
+
+async def _contained(serving: Coroutine[None, None, None], state: Path | None) -> None:
+    """What is done only where the process is all the scheduler's. ``state``: None if nothing is executed."""
+    time = asyncio.get_running_loop().time
+    with prints_logged(logs.logger, time), closing(ThreadWatch()):
+        try:
+            if state is not None:
+                _adopt(state)
+            await serving
+        finally:
+            release()
+
+
+def _adopt(state: Path) -> None:
+    """Own every process below this one, and end those of a daemon that was killed."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        survivors = adopt(state)
+    except OSError as error:  # the kernel has no subreapers; a state directory that cannot be is told later
+        logs.announce(events.CONTAINMENT_REDUCED, "warning", {"error": str(error)})
+        return
+    for process, command in survivors:
+        fields = {"task": process.task, "run_id": process.run_id, "kind": "process", "count": 1}
+        where = f"{command} (process {process.pid}), left by a daemon that was killed"
+        logs.announce(events.TASK_LEAKED, "warning", {**fields, "where": where})
 
 
 async def _serve(
-    daemon_of: Callable[[], Daemon], end: End | None = None, notifier: Notifier | None = None
+    daemon_of: Callable[[], Daemon],
+    end: End | None = None,
+    *,
+    notifier: Notifier | None = None,
+    plane: ControlPlane | None = None,
 ) -> None:
     daemon = daemon_of()
     stop = asyncio.Event()
@@ -100,18 +186,32 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     await daemon.start()
+    if plane is not None:
+        plane.serve(daemon)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
     if notifier is not None:
-        notifier.ready(f"{len(daemon.engine.tasks)} tasks")
+        notifier.ready(daemon.status_line())
+        heartbeat = Heartbeat(notifier, overdue=daemon.overdue, status=daemon.status_line, withheld=_withheld)
+        daemon.on_change = heartbeat.stir
     if end is not None:
         daemon.manager.start_task(end(stop), "scheduler/end")
     try:
         await stop.wait()
     finally:
         if notifier is not None:
-            notifier.stopping("waiting for runs to end")
+            heartbeat.close()
+            notifier.stopping("waiting for runs to end", daemon.stop_limit)
         await daemon.stop()
         logs.flush()
+
+
+def _withheld(late: Sequence[str]) -> None:
+    """The watchdog's sign of life is withheld, or is given again."""
+    if late:
+        fields = {"tasks": list(late), "message": f"not started although due: {', '.join(late)}"}
+        logs.announce("watchdog.withheld", "critical", fields)
+    else:
+        logs.announce("watchdog.resumed", "warning", {})
 
 
 def _set_at(clock: Clock, until: Instant) -> End:
@@ -135,6 +235,15 @@ def _configure_logs(settings: Settings, clock: Clock, *, rehearsal: bool = False
     )
     for name in unknown_variables():
         logs.announce("settings.unknown", "warning", {"variable": name})
+
+
+def _copy_amendments(state: Path, scratch: Path) -> None:
+    """A rehearsal goes by what the operators amended. ConfigurationError when that cannot be read."""
+    if (state / AMENDMENTS).is_dir():
+        try:
+            shutil.copytree(state / AMENDMENTS, scratch / AMENDMENTS)
+        except OSError as error:
+            raise ConfigurationError(f"the amendments cannot be read: {error}") from None
 
 
 def _remembered(ledger: Path) -> Callable[[str], int]:

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.directories import default_socket, default_state_dir, given_by_systemd
 from scheduler.errors import ConfigurationError, Problem
 
 _PREFIX = "SCHEDULER_"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path, by the kernel
-_SOCKET = "scheduler.sock"
 # What the daemon tells its tasks; a task that calls the command line hands it on.
 _TOLD_TO_TASKS = frozenset(
     ("TASK", "RUN_ID", "DUE", "PHASE", "SESSION", "ATTEMPT", "PRIORITY", "MARKET", "EVENT", "SUBJECT")
@@ -63,31 +63,12 @@ def _group(value: object) -> str:
         raise ValueError(f"there is no group {value!r}") from None
 
 
-def _given_by_systemd(variable: str) -> Path | None:
-    """The first of a colon-separated list."""
-    first = os.environ.get(variable, "").split(":")[0]
-    return Path(first) if first else None
-
-
 def _default_config_dir() -> Path:
-    return _given_by_systemd("CONFIGURATION_DIRECTORY") or Path("/etc/scheduler")
-
-
-def _default_state_dir() -> Path:
-    given = _given_by_systemd("STATE_DIRECTORY")
-    if given is not None:
-        return given
-    base = os.environ.get("XDG_STATE_HOME", "")
-    # By the XDG specification a relative path is to be ignored.
-    return (Path(base) if base.startswith("/") else Path("~/.local/state").expanduser()) / "scheduler"
+    return given_by_systemd("CONFIGURATION_DIRECTORY") or Path("/etc/scheduler")
 
 
 def _default_socket(so_far: dict[str, Any]) -> Path:
-    """Beside a state directory that was chosen, so that two daemons do not meet at one socket."""
-    runtime = _given_by_systemd("RUNTIME_DIRECTORY")
-    if runtime is None and not os.environ.get(f"{_PREFIX}STATE_DIR"):
-        runtime = _given_by_systemd("XDG_RUNTIME_DIR")
-    return (runtime or so_far.get("state_dir") or _default_state_dir()) / _SOCKET
+    return default_socket(so_far.get("state_dir") or default_state_dir())
 
 
 class Settings(BaseSettings):
@@ -96,7 +77,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True)
 
     config_dir: Path = Field(default_factory=_default_config_dir)
-    state_dir: Annotated[Path, PlainValidator(_absolute)] = Field(default_factory=_default_state_dir)
+    state_dir: Annotated[Path, PlainValidator(_absolute)] = Field(default_factory=default_state_dir)
     socket: Annotated[Path, PlainValidator(_socket_path)] = Field(
         default_factory=_default_socket, validate_default=True
     )
@@ -116,7 +97,7 @@ class Settings(BaseSettings):
     @property
     def credentials_dir(self) -> Path | None:
         """Where systemd put the service's credentials."""
-        return _given_by_systemd("CREDENTIALS_DIRECTORY")
+        return given_by_systemd("CREDENTIALS_DIRECTORY")
 
 
 def load_settings(config_dir: Path | None = None) -> Settings:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
+import re
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from scheduler.core.messages import Instant
 from scheduler.errors import UsageError
@@ -26,3 +27,13 @@ def parse_time(text: str, zone: tzinfo) -> Instant:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def parse_date(text: str) -> date:
+    """``2026-11-25`` and nothing else that ISO 8601 has for it. UsageError says what would be right."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass  # there is no such day
+    raise UsageError(f"{text!r} is not a date; write 2026-11-25")

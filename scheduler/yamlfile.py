@@ -141,13 +141,17 @@ def suggest(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def read(path: Path) -> MapNode:
-    """The file's top-level map; ConfigurationError with every mistake found."""
-    return parse(_text(path), str(path))
+def read(path: Path, repeated: list[Problem] | None = None) -> MapNode:
+    """The file's top-level map; ConfigurationError with every mistake found. See ``parse``."""
+    return parse(_text(path), str(path), repeated)
 
 
-def parse(text: str, filename: str) -> MapNode:
-    """The top-level map of ``text``; ConfigurationError with every mistake found."""
+def parse(text: str, filename: str, repeated: list[Problem] | None = None) -> MapNode:
+    """The top-level map of ``text``; ConfigurationError with every mistake found.
+
+    With ``repeated`` a key that is given twice is noted there instead, and the first one counts: for
+    who can go on to the other mistakes of the file.
+    """
     strange = _UNPRINTABLE.search(text)
     if strange is not None:
         raise _error(_mark_of(text, strange.start(), filename),
@@ -160,6 +164,10 @@ def parse(text: str, filename: str) -> MapNode:
     except yaml.MarkedYAMLError as error:
         builder.problems.append(_syntax_problem(error, text, filename))
     root = builder.root
+    if repeated is None or builder.problems:
+        builder.problems += builder.repeated
+    else:
+        repeated += builder.repeated
     if not builder.problems:
         if root is None or (isinstance(root, ScalarNode) and root.value is None):
             raise _error(Mark(filename, 1, 1), "the file is empty; write a map of keys and values")
@@ -167,6 +175,17 @@ def parse(text: str, filename: str) -> MapNode:
             return root
         builder.problems.append(Problem(root.mark, "the file must be a map (`key: value` lines)"))
     raise ConfigurationError(sorted(builder.problems, key=lambda problem: problem.mark or Mark("", 0, 0)))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something to read, or to complain of: not seeing it does not make it absent."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # who reads it says better why it cannot be read
+    return True
 
 
 def _text(path: Path) -> str:
@@ -217,6 +236,7 @@ class _Builder:
 
     def __init__(self, filename: str) -> None:
         self.problems: list[Problem] = []
+        self.repeated: list[Problem] = []  # keys, of which the first was taken
         self.root: Node | None = None
         self._filename = filename
         self._stack: list[_Frame] = []
@@ -303,7 +323,7 @@ class _Builder:
         first = frame.key_marks.setdefault(node.text, mark)
         if first is not mark:
             place = f"line {first.line}, column {first.column}"
-            self.problems.append(Problem(mark, f"the key {node.text!r} is given twice; first at {place}"))
+            self.repeated.append(Problem(mark, f"the key {node.text!r} is given twice; first at {place}"))
             return None
         return node.text
 

@@ -248,3 +248,9 @@ def _clocks_advanced(zone: str, day: date) -> bool:
 def _days(first: date, last: date) -> Iterator[date]:
     for number in range((last - first).days + 1):
         yield first + timedelta(days=number)
+
+
+def resting_on(markets: MarketsFile, name: str) -> frozenset[str]:
+    """The markets that what is said of one reaches: itself, what is like it, unions with it."""
+    book = Book(markets)
+    return frozenset(other for other in {*markets.names, name} if name in book.needed(other))

@@ -130,10 +130,13 @@ class CalendarSource:
 
     def _store(self, key: str, text: str) -> None:
         """Atomically: a reader sees the whole answer or none."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        if not self._directory.exists():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._hand_over(self._directory)
         handle, temporary = tempfile.mkstemp(dir=self._directory, suffix=".new")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
+                self._hand_over(handle)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -143,6 +146,12 @@ class CalendarSource:
             raise
         for old in self._files()[_KEPT:]:
             old.unlink(missing_ok=True)
+
+    def _hand_over(self, place: Path | int) -> None:
+        """What root makes in another user's state directory is that user's: the daemon goes on with it."""
+        if os.geteuid() == 0:
+            owner = self._directory.parent.stat()
+            os.chown(place, owner.st_uid, owner.st_gid)
 
     def _stored(self, key: str) -> RawCalendars | None:
         return self._load(self._directory / f"{key}.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scheduler.core import events
 from scheduler.core.durations import format_duration
 from scheduler.core.lifecycle import Lifecycle
-from scheduler.core.messages import Instant
+from scheduler.core.messages import Duration, Instant
 from scheduler.core.tasks import Kind, TaskState
 from scheduler.core.timetable import Timetable
 from scheduler.core.triggers import At
@@ -18,14 +18,23 @@ class Alarms:
         self._timetable = timetable
         self._life = life
 
-    def arm(self, state: TaskState) -> None:
-        """Set the alarms of a task that is new or has changed."""
+    def arm(self, state: TaskState, *, anew: bool) -> None:
+        """Set the alarms of a task that is new or has changed (``anew``), or whose calendar has."""
         within, by = state.spec.fresh_within, state.spec.finish_by
-        if within is not None:
+        if within is not None and anew:
             since = state.success if state.success is not None else self._life.now
             self._timetable.set(state.timer(Kind.FRESH), since + within)
+        elif within is not None and not state.stale:
+            self._sooner(state, within)
         if by is not None:
             self._timetable.set(state.timer(Kind.FINISH), At((by,)).next_after(self._life.now, state.table))
+
+    def _sooner(self, state: TaskState, within: Duration) -> None:
+        """What waits for the next run to be due may not have to wait so long by a new calendar."""
+        timer = state.timer(Kind.FRESH)
+        upcoming = state.source.next_after(self._life.now, state.table)
+        if upcoming is not None and (timer.when is None or upcoming + within < timer.when):
+            self._timetable.set(timer, upcoming + within)
 
     def succeeded(self, state: TaskState) -> None:
         within = state.spec.fresh_within

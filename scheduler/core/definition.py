@@ -8,19 +8,24 @@ from dataclasses import fields, is_dataclass
 from datetime import tzinfo
 from enum import Enum
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from scheduler.core.messages import TaskSpec
 
+HIDDEN: Final = "(hidden)"
+
 
 def definition_text(spec: TaskSpec) -> str:
-    """JSON with sorted keys."""
-    return json.dumps(_plain(spec), sort_keys=True)
+    """JSON with sorted keys. What `env` and `with` say may be a secret: only their names are told."""
+    plain = _plain(spec)
+    for place in ("env", "arguments"):
+        plain["work"][place] = dict.fromkeys(plain["work"][place], HIDDEN)
+    return json.dumps(plain, sort_keys=True)
 
 
 def fingerprint(spec: TaskSpec) -> str:
-    """A short text that is the same for the same definition only."""
-    return sha256(definition_text(spec).encode()).hexdigest()[:16]
+    """A short text that is the same for the same definition only, secrets included."""
+    return sha256(json.dumps(_plain(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

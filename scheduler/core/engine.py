@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scheduler.core import events
+from scheduler.core import events, view
 from scheduler.core.admission import Admission
 from scheduler.core.alarms import Alarms
 from scheduler.core.durations import format_duration
-from scheduler.core.lifecycle import CANCEL_GRACE, Lifecycle
-from scheduler.core.memory import HEALTH, ITSELF, PAUSED, SHEDDING
+from scheduler.core.lifecycle import Lifecycle
+from scheduler.core.memory import ITSELF, SHEDDING
 from scheduler.core.messages import (
     Action,
     CancelRequested,
@@ -27,7 +27,6 @@ from scheduler.core.messages import (
     Instant,
     LoopLag,
     PauseRequested,
-    Reason,
     RestartRequested,
     ResumeRequested,
     Run,
@@ -38,14 +37,17 @@ from scheduler.core.messages import (
     StopRequested,
     Wake,
 )
+from scheduler.core.overdue import overdue
 from scheduler.core.phases import Phases
 from scheduler.core.recovery import Recovery
+from scheduler.core.requests import Requests
 from scheduler.core.roster import Roster
-from scheduler.core.supervision import Health
 from scheduler.core.tasks import DURATIONS, Kind, TaskState
 from scheduler.core.ticks import Ticks
 from scheduler.core.timetable import Timetable
-from scheduler.errors import UnknownTaskError
+
+# What may name a task that does not exist.
+_REQUESTS = frozenset({RunNow, PauseRequested, ResumeRequested, RestartRequested})
 
 
 class Engine:
@@ -63,6 +65,7 @@ class Engine:
         ticks = Ticks(self._life, self._timetable)
         self._roster = Roster(self._life, self._timetable, self._alarms, Recovery(self._life, ticks))
         self.tasks: Mapping[str, TaskState] = self._roster.tasks
+        self._requests = requests = Requests(self.tasks, self._life, self._timetable)
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             Wake: lambda _: None,  # every event first does what is due
             RunEnded: self._run_ended,
@@ -71,31 +74,34 @@ class Engine:
             ClockStepped: self._clock_stepped,
             LoopLag: self._loop_lag,
             Happened: lambda it: self._life.announce(it.event, it.level, **it.fields),
-            StopRequested: self._stop,
-            RunNow: self._run_now,
-            CancelRequested: self._cancel,
-            PauseRequested: self._pause,
-            ResumeRequested: self._resume,
-            RestartRequested: self._restart,
+            StopRequested: requests.stop,
+            RunNow: requests.run_now,
+            CancelRequested: requests.cancel,
+            PauseRequested: requests.pause,
+            ResumeRequested: requests.resume,
+            RestartRequested: requests.restart,
         }
         self._timers: Mapping[int, Callable[[Any, Instant], None]] = {
             Kind.PHASE: self._phases.changed,
-            Kind.SPAN_END: self._span_ended,
-            Kind.STOP: lambda state, _: self._life.stop_run(
-                state, Status.CANCELLED, Reason.STOPPED, CANCEL_GRACE
-            ),
+            Kind.SPAN_END: lambda state, _: self._life.loops.end(state),
+            Kind.STOP: lambda state, _: requests.stop_by_force(state),
             Kind.RETRY: lambda state, _: self._life.restarts.due(state),
             Kind.TICK: ticks.tick,
-            Kind.DEADLINE: lambda state, _: self._life.deadline(state),
-            Kind.WAITING: lambda life, _: life.give_up_late_waiters(),
+            Kind.DEADLINE: lambda state, _: self._life.queueing.deadline(state),
+            Kind.WAITING: lambda queueing, _: queueing.give_up_late(),
             Kind.SETTLED: lambda state, _: self._settled(state),
-            Kind.UNPAUSE: lambda state, _: self._unpause(state),
+            Kind.UNPAUSE: lambda state, _: requests.unpause(state),
             Kind.FRESH: lambda state, _: self._alarms.fresh_due(state),
             Kind.FINISH: self._alarms.finish_due,
         }
 
     def handle(self, event: Event, now: Instant) -> list[Action]:
-        """Decide. What is due at ``now`` is done before the event, so that it stands (law 3)."""
+        """Decide. What is due at ``now`` is done before the event, so that it stands (law 3).
+
+        UnknownTaskError, with nothing done, when it is about a task that does not exist.
+        """
+        if type(event) in _REQUESTS:
+            self._requests.state(event.task)  # type: ignore[union-attr]
         life = self._life
         life.now = now
         out = life.out = []
@@ -117,11 +123,6 @@ class Engine:
 
     # What is due.
 
-    def _span_ended(self, state: TaskState, _: Instant) -> None:
-        self._life.restarts.give_up(state)
-        self._life.give_up_queued(state, Reason.NO_SLOT)
-        self._life.stop_run(state, Status.COMPLETED, Reason.PHASE_ENDED)
-
     def _start_listeners(self) -> None:
         """Give each `on` task its run for what happened; it never listens to itself."""
         if self._life.stopping:
@@ -132,7 +133,7 @@ class Engine:
                 subject = str(fields.get("task") or fields.get("market") or "")
                 for state in self._roster.listeners.get(event, ()):
                     if state.name != subject:
-                        state.last_due = due = max(self._life.now, state.last_due + 1)
+                        state.last_due = due = state.next_due(self._life.now)
                         self._life.admit(state, Run(state.name, due, 1, Cause.EVENT, event, subject))
 
     # What the shell reports.
@@ -160,10 +161,11 @@ class Engine:
     def _clock_stepped(self, event: ClockStepped) -> None:
         now = self._life.now
         if event.by > 0:
-            self._life.jump = (now - event.by, now)
+            self._life.outcomes.jump = (now - event.by, now)
         self._timetable.shift(event.by, DURATIONS)
         for state in self.tasks.values():
             state.supervisor.clock_stepped(event.by)
+            self._life.restarts.clock_stepped(state)
         self._life.announce(events.CLOCK_STEPPED, "warning", by=format_duration(event.by))
 
     def _loop_lag(self, event: LoopLag) -> None:
@@ -180,128 +182,24 @@ class Engine:
         self._phases.configure(event.tables)
         self._roster.configure(event)
 
-    # What an operator asks for.
-
-    def _state(self, task: str) -> TaskState:
-        state = self.tasks.get(task)
-        if state is None or state.removed:
-            raise UnknownTaskError(f"no task is named {task!r}")
-        return state
-
-    def _run_now(self, event: RunNow) -> None:
-        state = self._state(event.task)
-        span = state.span_at(self._life.now)
-        is_loop = span is not None and span[0] is not None
-        if is_loop and state.active is None:  # it is the loop itself that is wanted
-            state.retry_run = None
-            self._timetable.set(state.timer(Kind.RETRY), None)
-            due = span[0] if span and span[0] is not None else self._life.now
-            self._life.admit(state, Run(state.name, due, state.next_attempt(due), Cause.MANUAL))
-            return
-        due = max(self._life.now, state.attempts[0] + 1, state.last_due + 1, state.by_hand + 1)
-        state.by_hand = due  # an identity of its own
-        run = Run(state.name, due, 1, Cause.MANUAL)
-        if is_loop:  # and it runs already
-            self._life.skip(state, run, Reason.OVERLAP)
-        else:
-            self._life.admit(state, run)
-
-    def _cancel(self, event: CancelRequested) -> None:
-        for state in self.tasks.values():
-            if state.active is not None and state.active.run_id == event.run_id:
-                self._life.stop_run(state, Status.CANCELLED, Reason.OPERATOR)
-
-    def _pause(self, event: PauseRequested) -> None:
-        state = self._state(event.task)
-        state.paused = True
-        self._timetable.set(state.timer(Kind.UNPAUSE), event.until)
-        self._life.memory.keep(state.name, PAUSED, self._life.now, until=event.until)
-        self._life.restarts.give_up(state)
-        self._life.give_up_queued(state, Reason.PAUSED)
-        if state.keeps_running:
-            self._life.stop_run(state, Status.CANCELLED, Reason.PAUSED)
-        self._life.announce(events.TASK_PAUSED, "info", task=state.name, until=event.until)
-
-    def _resume(self, event: ResumeRequested) -> None:
-        state = self._state(event.task)
-        state.supervisor.resumed()
-        self._life.memory.forget(state.name, HEALTH)
-        self._unpause(state)
-
-    def _unpause(self, state: TaskState) -> None:
-        """Its time is over, or an operator says so; in the former case what is parked stays parked."""
-        state.paused = False
-        self._timetable.set(state.timer(Kind.UNPAUSE), None)
-        self._life.memory.forget(state.name, PAUSED)
-        self._life.announce(events.TASK_RESUMED, "info", task=state.name)
-        self._life.revive(state)
-
-    def _restart(self, event: RestartRequested) -> None:
-        state = self._state(event.task)
-        if state.active is not None:
-            self._life.restart(state)
-        elif state.retry_run is not None:
-            self._timetable.set(state.timer(Kind.RETRY), None)
-            self._life.restarts.due(state)
-        else:
-            self._life.revive(state)
-
-    def _stop(self, _: StopRequested) -> None:
-        life = self._life
-        life.stopping = True
-        for state in self.tasks.values():
-            life.restarts.give_up(state)
-            life.give_up_queued(state, Reason.STOPPED)
-            if state.keeps_running:
-                life.stop_run(state, Status.CANCELLED, Reason.STOPPED)
-            elif state.active is not None:
-                self._timetable.set(state.timer(Kind.STOP), life.now + state.spec.stop_grace)
-
     # What can be seen from outside.
 
     def snapshot(self) -> list[Mapping[str, Any]]:
         """Each task's state, in order of priority and name; instants in nanoseconds."""
-        return [
-            {
-                "task": state.name,
-                "priority": state.spec.priority.label,
-                "market": state.spec.market,
-                "state": _word(state),
-                "health": state.supervisor.health.value,
-                "run_id": state.active.run_id if state.active else None,
-                "next": min(
-                    (t for t in (state.tick.when, self._retry_time(state)) if t is not None), default=None
-                ),
-                "last_success": state.success,
-                "consecutive_failures": state.supervisor.consecutive,
-                "restarts": state.supervisor.restarts,
-            }
-            for state in sorted(self.tasks.values(), key=lambda state: state.rank)
-        ]
-
-    def _retry_time(self, state: TaskState) -> Instant | None:
-        timer = state.timers.get(Kind.RETRY)
-        return timer.when if timer else None
+        return view.snapshot(self.tasks.values())
 
     def upcoming(self, count: int) -> list[tuple[Instant, str]]:
         """The next clock-driven runs of different tasks, soonest first."""
-        due = [(state.tick.when, state.rank, state.name) for state in self.tasks.values() if state.tick.when]
-        return [(when, name) for when, _, name in sorted(due)[:count]]
+        return view.upcoming(self.tasks.values(), count)
+
+    def tally(self) -> Mapping[str, int]:
+        """How many tasks are in each state, by the words of the snapshot."""
+        return view.tally(self.tasks.values())
+
+    def overdue(self, now: Instant) -> list[str]:
+        """The critical tasks that have not been served although nothing stands in the way."""
+        return overdue(self.tasks.values(), self._admission, now)
 
     def idle(self) -> bool:
         """Nothing runs."""
         return all(state.active is None for state in self.tasks.values())
-
-
-def _word(state: TaskState) -> str:
-    if state.refused:
-        return "refused"
-    if state.supervisor.health is Health.PARKED:
-        return "parked"
-    if state.paused:
-        return "paused"
-    if state.active is not None:
-        return "running"
-    if state.queued is not None:
-        return "queued"
-    return state.supervisor.health.value if state.retry_run is not None else "waiting"

@@ -1,5 +1,5 @@
 """The names of everything that is announced: the ``event`` of a log line, the ``EVENT=`` of a journal
-entry, and what ``on:`` and ``alerts:`` of a configuration may name.
+entry, and what ``on:`` and ``alerts:`` of a configuration may name; ``on:`` none of ``UNHEARD``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import Final
 DAEMON_READY: Final = "daemon.ready"
 DAEMON_STOPPING: Final = "daemon.stopping"
 DAEMON_STOPPED: Final = "daemon.stopped"
+DAEMON_THREADS_LEFT: Final = "daemon.threads_left"
+CONTAINMENT_REDUCED: Final = "containment.reduced"
 
 CONFIG_LOADED: Final = "config.loaded"
 CONFIG_RELOADED: Final = "config.reloaded"
@@ -37,11 +39,12 @@ TASK_STALE: Final = "task.stale"
 TASK_FRESH: Final = "task.fresh"
 TASK_UNFINISHED: Final = "task.unfinished"
 TASK_LEAKED: Final = "task.leaked"
-TASK_OUTPUT: Final = "task.output"
 
 CONFIG_DIFFERENCE: Final = "config.difference"
 CONFIG_NOT_KEPT: Final = "config.not_kept"
 CONFIG_HELD_BACK: Final = "config.held_back"
+CODE_CHANGED: Final = "code.changed"
+WATCH_REDUCED: Final = "watch.reduced"
 CALENDAR_WARNING: Final = "calendar.warning"
 TASK_TRACEBACK: Final = "task.traceback"
 BACKGROUND_FAILED: Final = "background.failed"
@@ -59,3 +62,16 @@ LEDGER_LOST: Final = "ledger.lost"
 ALL: Final = frozenset(
     value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str)
 )
+
+_BEFORE: Final = "there are no tasks yet"
+_AFTER: Final = "nothing is started any more"
+
+UNHEARD: Final = {
+    CONFIG_LOADED: _BEFORE,
+    CONTAINMENT_REDUCED: _BEFORE,
+    DAEMON_STOPPING: _AFTER,
+    DAEMON_STOPPED: _AFTER,
+    DAEMON_THREADS_LEFT: _AFTER,
+    TASK_TRACEBACK: "what happens is run.failed",
+}
+"""What an ``on`` task can never hear of, and why."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from scheduler.core.definition import fingerprint
-from scheduler.core.messages import Facts, Instant, Remember, Remembered
+from scheduler.core.messages import Facts, Instant, Remember, Remembered, TaskSpec
 from scheduler.core.supervision import Health
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 HEALTH: Final = "health"  # health, since, reason, failures, until (of the next attempt)
 PAUSED: Final = "paused"  # since, until
+RESUMED: Final = "resumed"  # since, by, reason: the last time that an operator ended any of it
 REFUSED: Final = "refused"  # since, reason: its callable cannot be had
 WAITING: Final = "waiting"  # since: for a slot, a second or longer
 SHEDDING: Final = "shedding"  # since, priorities
 ITSELF: Final = ""  # in the place of a task: what is true of the scheduler
 
-_LASTING: Final = frozenset({HEALTH, PAUSED, REFUSED})
+_LASTING: Final = frozenset({HEALTH, PAUSED, RESUMED, REFUSED})
 
 
 class Memory:
@@ -53,7 +54,7 @@ class Memory:
 
     def forget(self, task: str, *keys: str) -> None:
         """Forget these things about a task; without keys all."""
-        for key in keys or (HEALTH, PAUSED, REFUSED, WAITING):
+        for key in keys or (HEALTH, PAUSED, RESUMED, REFUSED, WAITING):
             if self._kept.pop((task, key), None) is not None:
                 self._tell(Remember(task, key, None))
 
@@ -70,12 +71,16 @@ class Memory:
             facts["definition"] = fingerprint(state.spec)
         self.keep(state.name, HEALTH, now, failures=state.supervisor.consecutive, **facts)
 
+    def tried_again(self, task: str, until: Instant | None) -> None:
+        """When it is tried again has changed; None: it is not."""
+        facts = self._kept.get((task, HEALTH))
+        if facts is not None:
+            self.keep(task, HEALTH, facts["since"], **{**facts, "until": until})
+
     def parked(self, state: TaskState) -> Facts | None:
         """How a task was parked, if it is the same task by its definition."""
         facts = self.recall(state.name, HEALTH)
-        if facts is None or facts.get("health") != Health.PARKED:
-            return None
-        return facts if facts.get("definition") == fingerprint(state.spec) else None
+        return facts if facts is not None and is_parked(facts, state.spec) else None
 
     def waiting(self, tasks: set[str], now: Instant) -> None:
         """These tasks wait for a slot."""
@@ -84,3 +89,8 @@ class Memory:
         for task in tasks - self._waiting:
             self.keep(task, WAITING, now)
         self._waiting = tasks
+
+
+def is_parked(health: Facts, spec: TaskSpec) -> bool:
+    """Whether what is remembered parks the task: it was parked, and by its definition is the same."""
+    return health.get("health") == Health.PARKED and health.get("definition") == fingerprint(spec)

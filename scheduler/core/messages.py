@@ -288,7 +288,8 @@ class Configure(NamedTuple):
     """The tasks and tables that hold from now on: the first, or a reload's.
 
     ``refused`` names the tasks whose callable cannot be imported, with the import's own error.
-    ``remembered`` is given with the first only, ``history`` later with the tasks that are new.
+    ``remembered`` is given with the first only, ``history`` later with the tasks that are
+    new and with the loops, and at first also with those that are no more and left a run unfinished.
     """
 
     specs: tuple[TaskSpec, ...]
@@ -337,6 +338,8 @@ class PauseRequested(NamedTuple):
 
 class ResumeRequested(NamedTuple):
     task: str
+    by: str = ""  # whose wish it is
+    reason: str = ""
 
 
 class RestartRequested(NamedTuple):

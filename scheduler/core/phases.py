@@ -34,27 +34,39 @@ class Phases:
         """These are the markets from now on."""
         for name in [name for name in self._markets if name not in tables]:
             self._timetable.set(self._markets.pop(name).timer, None)
+        now = self._life.now
         for name, table in tables.items():
             market = self._markets.setdefault(name, Market(table))
-            market.table = table
+            known, market.table = market.table, table
             self._watch(market)
+            if _covers(known, now) and _covers(table, now):
+                previous = known.phase_at(now).phase
+                if previous != table.phase_at(now).phase:  # by a change that holds at once
+                    self._announce(table, previous)
 
     def changed(self, market: Market, at: Instant) -> None:
+        """A phase has ended at ``at``."""
         table = market.table
-        now = self._life.now
         if not table.first < at < table.last:
             return  # the table is at its end: nothing is known to have changed
-        before, piece = table.phase_at(at - 1), table.phase_at(now)
         self._watch(market)
-        session = table.session_at(now)
+        self._announce(table, table.phase_at(at - 1).phase)
+
+    def _announce(self, table: MarketTable, previous: str) -> None:
+        now = self._life.now
+        piece, session, ends = table.phase_at(now), table.session_at(now), table.next_change(now)
         doubt = {"assumed": True, "layer": piece.layer} if piece.assumed else {}
         self._life.announce(
             events.MARKET_PHASE_CHANGED, "warning" if piece.assumed else "info", market=table.name,
-            previous=before.phase, phase=piece.phase, until=table.next_change(now), reason=piece.reason,
-            session=session.date if session else "", **doubt,
+            previous=previous, phase=piece.phase, until=ends if ends < table.last else None,
+            reason=piece.reason, session=session.date if session else "", **doubt,
         )  # fmt: skip
 
     def _watch(self, market: Market) -> None:
         now = self._life.now
-        if market.table.first <= now < market.table.last:
+        if _covers(market.table, now):
             self._timetable.set(market.timer, market.table.next_change(now))
+
+
+def _covers(table: MarketTable, t: Instant) -> bool:
+    return table.first <= t < table.last

@@ -7,7 +7,8 @@ from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduler.core.during import overlapping
-from scheduler.core.triggers import session_of
+from scheduler.core.triggers import PLAIN, At, Cron, Every, Trigger, session_of
+from scheduler.core.walltime import to_wall
 from scheduler.errors import OutsideTableError
 
 if TYPE_CHECKING:
@@ -39,14 +40,18 @@ class Difference(NamedTuple):
     open_after: int
     closed_before: int
     closed_after: int
+    moved: str = ""  # of an appointment: from when to when
+    too_late: bool = False  # it moved to a time that has passed: it does not run at all
 
     def __str__(self) -> str:
-        """``2026-11-25 market-monitoring: -4500 open, +375 closed``."""
+        """``2026-11-25 mm: -4500 open, +375 closed``, or ``2026-11-25 eod: 15:45 to 17:15``."""
         changes = (
             (self.open_after - self.open_before, "open"),
             (self.closed_after - self.closed_before, "closed"),
         )
-        return f"{self.date} {self.task}: " + ", ".join(f"{n:+} {kind}" for n, kind in changes if n)
+        parts = [f"{n:+} {kind}" for n, kind in changes if n and not self.moved] or [self.moved]
+        late = ", which has passed: it does not run" if self.too_late else ""
+        return f"{self.date} {self.task}: {', '.join(parts)}{late}"
 
 
 def plan(
@@ -77,17 +82,21 @@ def difference(
     start: Instant,
     until: Instant,
 ) -> list[Difference]:
-    """The dates and tasks whose number of runs in ``[start, until)`` differs, by date and task.
+    """The dates and tasks whose runs in ``[start, until)`` differ, by date and task.
 
-    ``old`` and ``new`` are tasks with the tables they go by. OutsideTableError as with ``plan``.
+    ``old`` and ``new`` are tasks with the tables they go by. A pace is compared by number, an
+    appointment by time. OutsideTableError as with ``plan``.
     """
     before, after = _daily(*old, start, until), _daily(*new, start, until)
-    none: Counter[bool] = Counter()
     found = []
     for date, task in sorted(before.keys() | after.keys()):
-        was, will = before.get((date, task), none), after.get((date, task), none)
-        if was != will:
-            found.append(Difference(date, task, was[True], will[True], was[False], will[False]))
+        was, will = before.get((date, task), _NOTHING), after.get((date, task), _NOTHING)
+        if was != will and not (was.by_clock and will.by_clock and was.total == will.total):
+            moved, too_late = _moved(was.times, will.times, start)
+            if moved or (was.open, was.closed) != (will.open, will.closed):
+                found.append(
+                    Difference(date, task, was.open, will.open, was.closed, will.closed, moved, too_late)
+                )
     return found
 
 
@@ -122,17 +131,65 @@ def _runs(spec: TaskSpec, table: MarketTable, start: Instant, until: Instant) ->
         due = trigger.next_after(due, table)
 
 
+class _Day(NamedTuple):
+    """The runs of a task on a date, in trading time and in the rest."""
+
+    open: int = 0
+    closed: int = 0
+    times: tuple[tuple[Instant, str], ...] = ()  # of an appointment, those of the whole day, with ``15:45``
+    by_clock: bool = False  # whatever the phases are
+
+    @property
+    def total(self) -> int:
+        return self.open + self.closed
+
+
+_NOTHING = _Day()
+
+
 def _daily(
     specs: Iterable[TaskSpec], tables: Mapping[str, MarketTable], start: Instant, until: Instant
-) -> dict[tuple[str, str], Counter[bool]]:
-    """Runs per date and task, by whether the market trades; what is not there is none."""
-    daily: dict[tuple[str, str], Counter[bool]] = {}
+) -> dict[tuple[str, str], _Day]:
+    """Runs per date and task; what is not there is none."""
+    daily = {}
     for spec, table in _clock_driven(specs, tables, start, until):
+        trigger = spec.trigger
         ends = [day.midnight for day in table.days[1:]] + [table.last]
         for day, end in zip(table.days, ends, strict=True):
+            counted = Counter({True: 0, False: 0})
             for piece in overlapping(max(start, day.midnight), min(until, end), table):
                 low, high = max(start, piece.start), min(until, piece.end)
-                number = spec.trigger.count_between(low, high, table)
-                if number:
-                    daily.setdefault((day.date, spec.name), Counter())[piece.trading] += number
+                counted[piece.trading] += trigger.count_between(low, high, table)
+            in_window = day.midnight < until and start < end
+            times = _times(trigger, table, day.midnight, end) if in_window and isinstance(trigger, At) else ()
+            if times or counted.total():
+                found = _Day(counted[True], counted[False], times, _by_clock(trigger))
+                daily[day.date, spec.name] = found
     return daily
+
+
+def _times(trigger: At, table: MarketTable, start: Instant, end: Instant) -> tuple[tuple[Instant, str], ...]:
+    found = []
+    due = trigger.next_after(start - 1, table)
+    while due is not None and due < end:
+        found.append((due, to_wall(due, table.zone).strftime("%H:%M:%S").removesuffix(":00")))
+        due = trigger.next_after(due, table)
+    return tuple(found)
+
+
+def _moved(
+    before: tuple[tuple[Instant, str], ...], after: tuple[tuple[Instant, str], ...], start: Instant
+) -> tuple[str, bool]:
+    """From when to when appointments that were still to come were moved; whether that has passed."""
+    gone = [one for one in before if one not in after and one[0] >= start]
+    come = [one for one in after if one not in before]
+    if not (gone and come):
+        return "", False
+    times = [", ".join(text for _, text in side) for side in (gone, come)]
+    return " to ".join(times), any(due < start for due, _ in come)
+
+
+def _by_clock(trigger: Trigger) -> bool:
+    """Whether no phase disturbs it."""
+    is_plain = isinstance(trigger, Cron) or (isinstance(trigger, Every) and PLAIN in trigger.pace)
+    return is_plain and getattr(trigger, "during", None) is None

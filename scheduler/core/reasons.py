@@ -7,12 +7,12 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduler.core.during import holds
-from scheduler.core.memory import HEALTH, ITSELF, PAUSED, REFUSED, SHEDDING, WAITING
+from scheduler.core.memory import HEALTH, ITSELF, PAUSED, REFUSED, SHEDDING, WAITING, is_parked
 from scheduler.core.messages import NOTHING, Facts, Instant, Record, Remembered, TaskSpec
-from scheduler.core.restarts import PARKING_ENDS_BY
+from scheduler.core.restarts import parking_ends_by
 from scheduler.core.supervision import Health
-from scheduler.core.triggers import PLAIN, After, Cron, Every, KeepRunning, On
-from scheduler.core.wording import because, beside, is_in, session_of_day
+from scheduler.core.triggers import PLAIN, After, Cron, Every, KeepRunning, On, may_run
+from scheduler.core.wording import because, beside, horizon, is_in, session_of_day
 
 if TYPE_CHECKING:
     from scheduler.core.market import MarketTable
@@ -24,14 +24,7 @@ class Known(NamedTuple):
     last: Record | None = None  # the run due latest until then
     remembered: Remembered = NOTHING
     scheduler: bool | None = None  # whether one runs; None: the question is not about now
-
-    def of(self, task: str, key: str) -> Facts | None:
-        """What a scheduler remembers; of one that has ended only what its successor will go by."""
-        lasting = key == PAUSED or (key == HEALTH and self._health(task) == Health.PARKED)
-        return self.remembered.get(task, {}).get(key) if self.scheduler or lasting else None
-
-    def _health(self, task: str) -> str | None:
-        return self.remembered.get(task, {}).get(HEALTH, {}).get("health")
+    running: Record | None = None  # the run under way, by the record
 
 
 class Answer(NamedTuple):
@@ -42,6 +35,7 @@ class Answer(NamedTuple):
     words: str  # with the task as their subject: "is parked since ..."
     next: Instant | None = None
     runs: bool = False  # the words say that it runs, or is due
+    barred: str = ""  # why it will not run again after this, as words
 
 
 class Case(NamedTuple):
@@ -69,22 +63,41 @@ class Case(NamedTuple):
         return self.spec.trigger.next_after(after, self.table)
 
     def of(self, task: str) -> Case:
-        """The same question about another task; its last run is not known."""
+        """The same question about another task; its runs are not known."""
         spec = self.specs[task]
-        return self._replace(spec=spec, table=self.tables[spec.market], known=self.known._replace(last=None))
+        known = self.known._replace(last=None, running=None)
+        return self._replace(spec=spec, table=self.tables[spec.market], known=known)
+
+    def recall(self, key: str) -> Facts | None:
+        """What a scheduler remembers; of one that has ended only what its successor will go by."""
+        facts = self.known.remembered.get(self.spec.name, {}).get(key)
+        if facts is None or self.known.scheduler or key == PAUSED:
+            return facts
+        return facts if key == HEALTH and is_parked(facts, self.spec) else None
 
 
 def reason(case: Case) -> Answer:
-    """What holds of the task, in the order in which the engine would ask."""
-    if not case.spec.enabled:
-        return Answer("disabled", "enabled", "is disabled (enabled: false)")
-    return _barred(case) or _running(case) or _held_up(case) or _by_definition(case)
+    """What holds of the task: that it runs, else why not, in the order in which the engine would ask."""
+    return _running(case) or _barred(case) or _refused(case) or _held_up(case) or _by_definition(case)
+
+
+def _running(case: Case) -> Answer | None:
+    run = case.known.running
+    if run is None or run.started is None or case.known.scheduler is False:
+        return None
+    words = f"is running since {case.say(run.started)}, as was due {case.say(run.due)},"
+    bar = _barred(case)
+    if bar is not None:
+        return Answer("running", run.cause, words, bar.next, runs=True, barred=bar.words)
+    return Answer("running", run.cause, words, case.upcoming(case.at), runs=True)
 
 
 def _barred(case: Case) -> Answer | None:
     """Nothing of it is started until somebody does something."""
+    if not case.spec.enabled:
+        return Answer("disabled", "enabled", "is disabled (enabled: false)")
     name, at = case.spec.name, case.at
-    refused, health, paused = (case.known.of(name, key) for key in (REFUSED, HEALTH, PAUSED))
+    refused, health, paused = (case.recall(key) for key in (REFUSED, HEALTH, PAUSED))
     if refused is not None:
         return Answer("refused", "callable", f"cannot be run at all ({refused['reason']})")
     if health is not None and health["health"] == Health.PARKED:
@@ -92,7 +105,7 @@ def _barred(case: Case) -> Answer | None:
             "parked",
             "failures",
             f"is parked since {case.say(health['since'])}, after {_failures(health)}, "
-            f"until it has {PARKING_ENDS_BY}",
+            f"until {parking_ends_by(name)}",
         )
     if paused is not None and (paused["until"] is None or at < paused["until"]):
         until = paused["until"]
@@ -103,22 +116,19 @@ def _barred(case: Case) -> Answer | None:
     return None
 
 
-def _running(case: Case) -> Answer | None:
-    last = case.known.last
-    if last is None or last.started is None or case.known.scheduler is False:
+def _refused(case: Case) -> Answer | None:
+    """Its market starts nothing that the clock makes due on this day."""
+    if not case.spec.trigger.clock_driven or not case.table.refuses(case.at):
         return None
-    if last.started <= case.at and (last.ended is None or case.at < last.ended):
-        words = f"is running since {case.say(last.started)}, as was due {case.say(last.due)},"
-        return Answer("running", last.cause, words, case.upcoming(case.at), runs=True)
-    return None
+    return Answer("refused", "horizon", f"is refused, as {horizon(case.table)}", case.upcoming(case.at))
 
 
 def _held_up(case: Case) -> Answer | None:
     """It would run, but for what the scheduler is going through."""
-    name, at = case.spec.name, case.at
-    waiting, health, shedding = (
-        case.known.of(*about) for about in ((name, WAITING), (name, HEALTH), (ITSELF, SHEDDING))
-    )
+    at, waiting, health = case.at, case.recall(WAITING), case.recall(HEALTH)
+    shedding = case.known.remembered.get(ITSELF, {}).get(SHEDDING) if case.known.scheduler else None
+    if isinstance(case.spec.trigger, KeepRunning):
+        shedding = None  # loops are never shed
     if waiting is not None:
         words = f"waits for a slot since {case.say(waiting['since'])}, as all that it may have are taken"
         return Answer("queued", "slot", words, case.upcoming(at))
@@ -161,7 +171,7 @@ def _by_definition(case: Case) -> Answer:
 
 
 def _kept_running(case: Case, trigger: KeepRunning, following: Instant | None) -> Answer:
-    span = trigger.span_at(case.at, case.table) or (None, None)
+    span = may_run(trigger, case.at, case.table) or (None, None)
     until = "" if span[1] is None else f" until {case.say(span[1])}"
     since = "" if span[0] is None else f" since {case.say(span[0])}"
     if case.known.scheduler and case.known.last is not None:

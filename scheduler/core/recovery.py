@@ -8,7 +8,7 @@ from typing import TypeGuard
 from scheduler.core import events
 from scheduler.core.lifecycle import Lifecycle
 from scheduler.core.messages import Cause, Reason, Record, Run, Status, TaskHistory, run_id
-from scheduler.core.tasks import TaskState
+from scheduler.core.tasks import CLOCK_DRIVEN, TaskState
 from scheduler.core.ticks import Ticks
 
 
@@ -26,21 +26,16 @@ class Recovery:
         if history is not None:
             if history.latest is not None:
                 state.attempts = (history.latest.due, history.latest.attempt)
+                state.newest = history.latest.last_due or history.latest.due
                 if history.latest.status is Status.COMPLETED:
                     state.success = history.latest.ended
             if history.begun is not None:  # the latest row of a loop may be of a run by hand
                 state.attempts = history.begun
-            for record in history.interrupted:
-                life.out.append(
-                    record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now)
-                )
-                life.announce(
-                    events.RUN_FAILED, "error", task=state.name,
-                    run_id=run_id(state.name, record.due, record.attempt), due=record.due,
-                    attempt=record.attempt, reason=Reason.INTERRUPTED,
-                    error="the scheduler ended while it ran",
-                )  # fmt: skip
+            state.labels = {record.due: record.calendar for record in history.interrupted if record.calendar}
+            self.interrupted(history)
             state.last_due = history.expected_from - 1
+            if history.latest is not None and not state.trigger.clock_driven:
+                state.last_due = max(state.last_due, history.latest.last_due or history.latest.due)
             self._catch_up(state, history)
         else:
             state.last_due = life.now if self.started else life.now - 1  # a reload: due after the change
@@ -48,17 +43,53 @@ class Recovery:
         if now_due is not None and now_due == life.now:
             self._ticks.tick(state, now_due)
 
+    def interrupted(self, history: TaskHistory) -> None:
+        """What ran when the scheduler before ended has failed, also of a task that is no more."""
+        life = self._life
+        for record in _of(history, Status.RUNNING):
+            life.out.append(record._replace(status=Status.FAILED, reason=Reason.INTERRUPTED, ended=life.now))
+            life.announce(
+                events.RUN_FAILED, "error", task=record.task,
+                run_id=run_id(record.task, record.due, record.attempt), due=record.due,
+                attempt=record.attempt, reason=Reason.INTERRUPTED,
+                error="the scheduler ended while it ran",
+            )  # fmt: skip
+
+    def never_started(self, history: TaskHistory) -> None:
+        """What waited when the scheduler before ended, of a task that is no more."""
+        for record in _of(history, Status.QUEUED):
+            self._life.out.append(record._replace(status=Status.MISSED, reason=Reason.DOWNTIME))
+            self._life.announce(
+                events.RUN_MISSED, "warning", task=record.task, due=record.due,
+                reason=Reason.DOWNTIME, count=1,
+            )  # fmt: skip
+
     def _catch_up(self, state: TaskState, history: TaskHistory) -> None:
         life = self._life
         first = state.trigger.next_after(state.last_due, state.table)
-        if first is not None and first <= life.now:
+        fell_behind = first is not None and first <= life.now
+        self._take_up_waiting(state, history, newest=not fell_behind)
+        if first is not None and fell_behind:
             newest = self._ticks.fell_behind(state, first)
             state.last_due = newest
             life.admit(state, Run(state.name, newest, 1, Cause.CATCH_UP))
         self._make_up_stopped(state, history.latest)
-        latest = history.interrupted[-1] if history.interrupted else None
-        if latest is not None and state.active is None and not state.keeps_running:
-            self._retry_interrupted(state, latest)
+        ran = _of(history, Status.RUNNING)
+        if ran and state.active is None and not state.keeps_running:
+            self._retry_interrupted(state, ran[-1])
+
+    def _take_up_waiting(self, state: TaskState, history: TaskHistory, *, newest: bool) -> None:
+        """What waited, and is on record: made up if it is the newest and law 4 lets it, else missed."""
+        for record in _of(history, Status.QUEUED):
+            cause = Cause.CATCH_UP if record.cause in CLOCK_DRIVEN else Cause(record.cause)
+            run = state.recorded = Run(state.name, record.due, record.attempt, cause)
+            wanted = newest and record is history.interrupted[-1] and cause in _MADE_UP
+            if wanted and state.may_start(run.due, self._life.now):
+                self._life.admit(state, run)
+            else:
+                self._life.outcomes.miss(
+                    state, run.due, Reason.DOWNTIME, cause=Cause(record.cause), attempt=run.attempt
+                )
 
     def _make_up_stopped(self, state: TaskState, latest: Record | None) -> None:
         """What came due while the scheduler stopped is missed like any other: made up, if law 4 lets it."""
@@ -80,12 +111,12 @@ class Recovery:
         known = history.get(state.name)
         if known is None or not state.dependents:
             return
-        if known.interrupted:
-            record = known.interrupted[-1]
-            alive = state.active is not None and state.active.due == record.due  # it is tried again
-            if not alive:
+        ran = _of(known, Status.RUNNING)
+        if ran:
+            record, again = ran[-1], state.active or state.queued
+            if again is None or again.due != record.due:
                 run = Run(state.name, record.due, record.attempt)
-                self._life.settle(state, run, Status.FAILED)
+                self._life.outcomes.settle(state, run, Status.FAILED)
         elif known.latest is not None and known.latest.status is Status.COMPLETED:
             for dependent in state.dependents:
                 self._start_after(dependent, known.latest, history.get(dependent.name))
@@ -95,15 +126,22 @@ class Recovery:
         if known is None or known.latest is None:
             told = known is None or known.expected_from > done.due
         else:
-            told = known.latest.due > done.due or (
-                known.latest.due == done.due and not _stopped(known.latest)
-            )
+            reached = known.latest.last_due or known.latest.due
+            told = reached > done.due or (reached == done.due and not _stopped(known.latest))
         if told:
             return
         if self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
             self._life.admit(dependent, Run(dependent.name, done.due, 1, Cause.AFTER))
         else:
-            self._life.miss(dependent, done.due, Reason.DOWNTIME, cause=Cause.AFTER)
+            self._life.outcomes.miss(dependent, done.due, Reason.DOWNTIME, cause=Cause.AFTER)
+
+
+# Of what waited; what an operator asked for, or an event, was for then.
+_MADE_UP = frozenset({Cause.CATCH_UP, Cause.AFTER})
+
+
+def _of(history: TaskHistory, status: Status) -> list[Record]:
+    return [record for record in history.interrupted if record.status is status]
 
 
 def _stopped(record: Record | None) -> TypeGuard[Record]:

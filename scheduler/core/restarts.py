@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from scheduler.core import events
 from scheduler.core.durations import format_duration
@@ -15,7 +15,10 @@ from scheduler.core.timetable import Timetable
 if TYPE_CHECKING:
     from scheduler.core.lifecycle import Lifecycle
 
-PARKING_ENDS_BY: Final = "a changed definition"
+
+def parking_ends_by(task: str) -> str:
+    """What ends the parking of a task."""
+    return f"`scheduler resume {task}`, or a changed definition"
 
 
 class Restarts:
@@ -36,7 +39,7 @@ class Restarts:
         if verdict is Verdict.PARK:
             life.announce(
                 events.TASK_PARKED, "error", task=state.name, reason=cause, failures=failures,
-                ends_by=PARKING_ENDS_BY,
+                ends_by=parking_ends_by(state.name),
             )  # fmt: skip
         if verdict is Verdict.ALARM_AND_RETRY:
             life.announce(
@@ -64,7 +67,7 @@ class Restarts:
             self.due(state)
             return True
         if reason == Reason.RELOADED:
-            life.revive(state)  # by its new `during`
+            life.loops.revive(state)  # by its new `during`
         return False
 
     def due(self, state: TaskState) -> None:
@@ -74,18 +77,29 @@ class Restarts:
         if run is None:
             return
         busy = state.active is not None or state.lingering is not None
-        parked = bool(state.refused) or state.supervisor.health is Health.PARKED
+        parked = bool(state.broken) or state.supervisor.health is Health.PARKED
         barred = life.stopping or state.paused or parked or busy
         if barred or not state.may_retry(run.due, life.now):
-            life.settle(state, run, Status.FAILED)  # the failed attempt stands
+            self._settle(state, run)
         else:
-            life.start_or_wait(state, run)
+            life.queueing.start_or_wait(state, run)
 
     def give_up(self, state: TaskState) -> None:
         run, state.retry_run = state.retry_run, None
         self._life.clear(state, Kind.RETRY)
         if run is not None:
-            self._life.settle(state, run, Status.FAILED)
+            self._settle(state, run)
+
+    def _settle(self, state: TaskState, run: Run) -> None:
+        """It is not tried again: the failed attempt stands."""
+        self._life.memory.tried_again(state.name, None)
+        self._life.outcomes.settle(state, run, Status.FAILED)
+
+    def clock_stepped(self, state: TaskState) -> None:
+        """The timers of backoffs have moved along."""
+        timer = state.timers.get(Kind.RETRY)
+        if timer is not None and timer.when is not None:
+            self._life.memory.tried_again(state.name, timer.when)
 
     def _backoff_until(self, state: TaskState) -> Instant:
         now = self._life.now
@@ -104,6 +118,6 @@ class Restarts:
         delay = (until - self._life.now) // MILLISECOND * MILLISECOND
         self._life.announce(
             events.TASK_RESTARTING, "warning" if delay else "info", task=state.name, run_id=again.run_id,
-            attempt=again.attempt, delay=format_duration(delay), reason=reason,
+            due=again.due, attempt=again.attempt, delay=format_duration(delay), reason=reason,
             after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}",
         )  # fmt: skip

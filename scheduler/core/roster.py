@@ -9,8 +9,8 @@ from scheduler.core.market import MarketTable
 from scheduler.core.memory import HEALTH, PAUSED, REFUSED
 from scheduler.core.messages import Configure, Reason, Status, TaskSpec
 from scheduler.core.recovery import Recovery
-from scheduler.core.restarts import PARKING_ENDS_BY
-from scheduler.core.tasks import Kind, TaskState
+from scheduler.core.restarts import parking_ends_by
+from scheduler.core.tasks import Kind, Span, TaskState
 from scheduler.core.timetable import Timetable
 from scheduler.core.triggers import After, On
 
@@ -44,15 +44,21 @@ class Roster:
                 state = self.tasks[spec.name] = TaskState(spec, table, rank, self._life.now)
                 fresh.append(state)
             else:
+                known = event.history.get(spec.name)
+                if known is not None and known.begun is not None and known.begun[0] != state.attempts[0]:
+                    state.attempts = known.begun  # the loop has been in this stretch before
                 self._redefine(state, spec, table, rank, event.refused.get(spec.name, ""))
         self._link()
         if not self._recovery.started:
             self._life.memory.begin(event.remembered, self.tasks)
+            for name in event.history.keys() - names:
+                self._recovery.interrupted(event.history[name])
+                self._recovery.never_started(event.history[name])
         for state in fresh:
             self._restore(state)
-            self._refuse(state, event.refused.get(state.name, ""))
+            self._mark_broken(state, event.refused.get(state.name, ""))
             self._recovery.begin(state, event.history.get(state.name))
-            self._arm(state)
+            self._arm(state, anew=True)
         for state in fresh:
             self._recovery.resume_chain(state, event.history)
         self._recovery.started = True
@@ -62,7 +68,7 @@ class Roster:
         state.paused = False
         self._life.memory.forget(state.name)
         self._life.restarts.give_up(state)
-        self._life.give_up_queued(state, Reason.STOPPED)
+        self._life.queueing.give_up(state, Reason.STOPPED)
         for timer in state.timers.values():
             self._timetable.set(timer, None)
         if state.keeps_running:
@@ -77,7 +83,7 @@ class Roster:
             state.supervisor.park(parked["failures"])
             self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=parked["reason"],
                                 failures=parked["failures"], since=parked["since"],
-                                ends_by=PARKING_ENDS_BY)  # fmt: skip
+                                ends_by=parking_ends_by(state.name))  # fmt: skip
         else:
             memory.forget(state.name, HEALTH)
         if paused is not None and (paused["until"] is None or paused["until"] > now):
@@ -87,15 +93,15 @@ class Roster:
         else:
             memory.forget(state.name, PAUSED)
 
-    def _refuse(self, state: TaskState, error: str) -> None:
+    def _mark_broken(self, state: TaskState, error: str) -> None:
         """A task whose callable cannot be had is parked, loudly; the others are not its concern."""
-        if error and error != state.refused:
+        if error and error != state.broken:
             self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=error,
                                 ends_by="a reload once it can be imported")  # fmt: skip
             self._life.memory.keep(state.name, REFUSED, self._life.now, reason=error)
         elif not error:
             self._life.memory.forget(state.name, REFUSED)
-        state.refused = error
+        state.broken = error
 
     def _redefine(
         self, state: TaskState, spec: TaskSpec, table: MarketTable, rank: int, refused: str
@@ -103,13 +109,14 @@ class Roster:
         state.rank = rank
         for timer in state.timers.values():
             timer.rank_as(rank)
-        changed = spec != state.spec or state.removed or refused != state.refused
+        changed = spec != state.spec or state.removed or refused != state.broken
         state.removed = False
-        self._refuse(state, refused)
+        self._mark_broken(state, refused)
         if not changed and table.version == state.table.version and table.last == state.table.last:
             return
-        kept_running = state.keeps_running
-        state.keep_calendar(self._life.now)
+        self._life.queueing.put_on_record(state)
+        kept_running, before = state.keeps_running, state.span_at(self._life.now)
+        state.keep_calendar()
         state.define(spec, table)
         if changed:
             self._life.restarts.give_up(state)
@@ -119,21 +126,26 @@ class Roster:
             self._life.memory.forget(state.name, HEALTH)
             if kept_running:
                 self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
-        self._arm(state)
+        self._arm(state, anew=changed, before=before)
 
-    def _arm(self, state: TaskState) -> None:
-        """Set the clock-driven timers by what is due after now and not yet accounted for."""
+    def _arm(self, state: TaskState, *, anew: bool, before: Span | None = None) -> None:
+        """Set the clock-driven timers by what is due after now and not yet accounted for.
+
+        Not ``anew``, only the calendar has changed; ``before`` is the stretch that a loop was in by the
+        old one. In the same stretch it goes on, and stays ended if it has ended.
+        """
         now = self._life.now
-        after = max(now, state.last_due)
-        self._timetable.set(state.tick, state.trigger.next_after(after, state.table))
-        if state.keeps_running:
-            span = state.span_at(now)
-            self._timetable.set(state.timer(Kind.SPAN_END), None if span is None else span[1])
-            if span is None:
-                self._life.stop_run(state, Status.COMPLETED, Reason.PHASE_ENDED)
-            else:
-                self._life.revive(state)
-        self._alarms.arm(state)
+        self._timetable.set(state.tick, state.next_tick(max(now, state.last_due)))
+        self._alarms.arm(state, anew=anew)
+        if not state.keeps_running:
+            return
+        span = state.span_at(now)
+        self._timetable.set(state.timer(Kind.SPAN_END), None if span is None else span[1])
+        if span is None:
+            if anew or before is not None:
+                self._life.loops.end(state)
+        elif anew or before is None or before[0] != span[0]:
+            self._life.loops.begin(state)
 
     def _link(self) -> None:
         """Who comes after whom, who restarts with whom, who waits for which event."""

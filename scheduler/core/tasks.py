@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from scheduler.core.market import MarketTable, Piece
-from scheduler.core.messages import SECOND, Instant, Priority, Record, Run, TaskSpec
+from scheduler.core.messages import SECOND, Cause, Instant, Priority, Record, Run, TaskSpec
 from scheduler.core.supervision import Supervisor
 from scheduler.core.timetable import Timer
-from scheduler.core.triggers import At, Cron, Every, KeepRunning, Trigger, session_of
+from scheduler.core.triggers import At, Cron, Every, KeepRunning, Trigger, may_run, session_of
 
 if TYPE_CHECKING:
     from scheduler.core.messages import Duration
 
 # A start within a second of its due is on time; later it is a catch-up, and law 4 decides.
 PROMPT: Duration = SECOND
+
+Span: TypeAlias = "tuple[Instant | None, Instant | None]"  # an edge is None where it is not known
+
+CLOCK_DRIVEN = frozenset({Cause.TICK, Cause.CATCH_UP})  # of runs whose lateness counts from their due
 
 
 class Kind:
@@ -32,36 +36,39 @@ class TaskState:
     """One task under the engine. Timers are made when first needed: most tasks use two."""
 
     __slots__ = (
-        "active", "attempts", "by_hand", "dependents", "fold", "followers", "is_appointment", "is_pace",
-        "keeps_running", "last_due", "lingering", "looping", "name", "past", "paused", "queued", "rank",
-        "refused", "removed", "retry_run", "since", "slot", "spec", "stale", "started", "success",
-        "supervisor", "table", "tick", "timers", "trigger", "upstream",
+        "active", "attempts", "broken", "by_hand", "dependents", "fold", "followers", "is_appointment",
+        "is_pace", "keeps_running", "label", "labels", "last_due", "lingering", "looping", "name", "newest",
+        "paused", "queued", "rank", "recorded", "removed", "retry_run", "slot", "spec", "stale", "started",
+        "success", "supervisor", "table", "tick", "timers", "trigger", "upstream",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
         self.name = spec.name
-        self.past: tuple[tuple[Instant, MarketTable], ...] = ()  # calendars that unfinished runs belong to
         self.define(spec, table)
         self.rank = rank
-        self.since = since  # the engine answers for what is due from here on
+        self.labels: dict[Instant, str] = {}  # due -> calendar, of runs that it changed under
         self.tick: Timer[object] = Timer(self, Kind.TICK, rank)
         self.timers: dict[int, Timer[object]] = {Kind.TICK: self.tick}
         self.supervisor = Supervisor(spec.restart)
         self.active: Run | None = None
         self.started: Instant = 0  # of the active run
+        self.label = ""  # the calendar that the active run belongs to
         self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot
+        self.recorded: Run | None = None  # the queued run, if it has a row that says so
         self.retry_run: Run | None = None  # what the RETRY timer will start
         self.lingering: Run | None = None  # ended by timeout, but its thread has not returned
-        self.last_due: Instant = since - 1  # newest clock-driven due that is accounted for
+        # Newest clock-driven due that is accounted for; the engine answers for what is due from `since` on.
+        self.last_due: Instant = since - 1
         self.attempts: tuple[Instant, int] = (-1, 0)  # the due started last, and how often
         self.by_hand: Instant = -1  # the due of the latest run that was asked for
         self.fold: Record | None = None  # the stretch of skips under way
+        self.newest: Instant = -1  # due that is on record, the ends of stretches included
         self.success: Instant | None = None
         self.paused = False
         self.stale = False
         self.removed = False
-        self.refused = ""  # why the callable cannot be run at all
+        self.broken = ""  # why the callable cannot be run at all
         self.looping = False  # the active run was started as a loop
         self.upstream: TaskState | None = None  # the task that its `after` names
         self.dependents: tuple[TaskState, ...] = ()  # whose `after` names this task
@@ -76,18 +83,15 @@ class TaskState:
         self.is_pace = isinstance(spec.trigger, Every)
         self.is_appointment = isinstance(spec.trigger, At | Cron)  # a run for one moment of the day
 
-    def keep_calendar(self, now: Instant) -> None:
-        """Before a change: what is due by now and has not finished goes on under the calendar of now."""
-        dues = [run.due for run in (self.active, self.queued, self.retry_run) if run is not None]
-        past = (*self.past, (now, self.table))
-        self.past = tuple(entry for entry in past if dues and min(dues) <= entry[0])
+    def keep_calendar(self) -> None:
+        """Before a change: what has not finished goes on under the calendar of its due."""
+        unfinished = (self.active, self.queued, self.retry_run)
+        self.labels = {run.due: self.calendar_of(run.due) for run in unfinished if run is not None}
 
     def calendar_of(self, due: Instant) -> str:
         """The calendar that a run belongs to (law 3): that of its due, whatever changed since."""
-        table = self.table
-        if self.past:
-            table = next((table for until, table in self.past if due <= until), table)
-        return table.label_at(due)
+        label = self.labels.get(due) if self.labels else None
+        return self.table.label_at(due) if label is None else label
 
     def timer(self, kind: int) -> Timer[object]:
         timer = self.timers.get(kind)
@@ -99,20 +103,25 @@ class TaskState:
         """The market's piece at ``t``; None where the table has none."""
         return self.table.phase_at(t) if self.table.first <= t < self.table.last else None
 
-    def span_at(self, t: Instant) -> tuple[Instant | None, Instant | None] | None:
+    def span_at(self, t: Instant) -> Span | None:
         """Of a keep_running task: the stretch of its `during` that holds ``t``, as far as it may run."""
+        return may_run(self.trigger, t, self.table) if isinstance(self.trigger, KeepRunning) else None
+
+    def next_tick(self, after: Instant) -> Instant | None:
+        """When the clock makes it due next; a loop that always runs is due where a refusal ends."""
         trigger, table = self.trigger, self.table
-        if not isinstance(trigger, KeepRunning) or table.refuses(t):
-            return None
-        covered = trigger.during is None or table.first <= t < table.last
-        span = trigger.span_at(t, table) if covered else None
-        refusal = table.next_refusal(t)
-        if span is None or refusal is None or (span[1] is not None and span[1] <= refusal):
-            return span
-        return span[0], refusal
+        if not isinstance(trigger, KeepRunning) or trigger.during is not None:
+            return trigger.next_after(after, table)
+        refused = after if table.refuses(after) else table.next_refusal(after)
+        accepted = table.last if refused is None else table.next_doubt(refused)
+        return accepted if accepted < table.last else None
 
     def next_attempt(self, due: Instant) -> int:
         return self.attempts[1] + 1 if self.attempts[0] == due else 1
+
+    def next_due(self, now: Instant) -> Instant:
+        """The due of a run for what happens now: an identity of its own, even when the clock went back."""
+        return max(now, self.attempts[0] + 1, self.last_due + 1, self.by_hand + 1)
 
     @property
     def source(self) -> Trigger:

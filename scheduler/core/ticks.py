@@ -25,11 +25,12 @@ class Ticks:
             upcoming = trigger.next_after(due, table)
             cause = Cause.CATCH_UP
         state.last_due = due
-        self._timetable.set(state.tick, upcoming)
         if state.keeps_running:
+            upcoming = state.next_tick(due)
             span = state.span_at(due)
             if span is not None:
                 self._timetable.set(state.timer(Kind.SPAN_END), span[1])
+        self._timetable.set(state.tick, upcoming)
         self._life.admit(state, Run(state.name, due, 1, cause))
 
     def fell_behind(self, state: TaskState, due: Instant) -> Instant:
@@ -49,5 +50,5 @@ class Ticks:
         count = state.trigger.count_between(due, until, state.table)
         last = state.trigger.last_before(until, state.table)
         refused = state.table.refuses(due)
-        reason = Reason.REFUSED if refused else self._life.why_missed(due, until)
-        self._life.miss(state, due, reason, last_due=last, count=count)
+        reason = Reason.REFUSED if refused else self._life.outcomes.why_missed(due, until)
+        self._life.outcomes.miss(state, due, reason, last_due=last, count=count)

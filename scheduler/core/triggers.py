@@ -204,6 +204,20 @@ class KeepRunning:
         )
 
 
+def may_run(
+    trigger: KeepRunning, t: Instant, table: MarketTable
+) -> tuple[Instant | None, Instant | None] | None:
+    """The stretch round ``t`` in which a loop may run: where its `during` holds and no day is refused."""
+    if table.refuses(t):
+        return None
+    covered = trigger.during is None or table.first <= t < table.last
+    span = trigger.span_at(t, table) if covered else None
+    refusal = table.next_refusal(t)
+    if span is None or refusal is None or (span[1] is not None and span[1] <= refusal):
+        return span
+    return span[0], refusal
+
+
 class _Caused(ABC):
     """A trigger that the clock does not drive: it has no ticks."""
 

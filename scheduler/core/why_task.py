@@ -40,7 +40,10 @@ def why_task(
     answer = reason(case)
     when = moment(at, zone)
     head = f"{spec.name} {answer.words} at {when}" if answer.runs else f"{spec.name} does not run at {when}"
-    clauses = [head if answer.runs else f"{head}: it {answer.words}", *_outlook(case, answer)]
+    clauses = [head if answer.runs else f"{head}: it {answer.words}"]
+    if answer.barred:
+        clauses.append(f"but it {answer.barred}")
+    clauses += _outlook(case, answer)
     piece = case.table.phase_at(at)
     if known.last is not None and answer.state != "running":
         clauses.append(_last_words(case, known.last))
@@ -74,7 +77,8 @@ def _outlook(case: Case, answer: Answer) -> Iterator[str]:
         assumed = " (assumed)" if table.phase_at(answer.next).assumed else ""
         yield f"{who} is next due {case.say(answer.next)}{made_by}{assumed}"
         if table.refuses(answer.next):
-            yield f"but that is refused, as {horizon(table)}"
+            known = answer.cause == "horizon"
+            yield "but that is refused too" if known else f"but that is refused, as {horizon(table)}"
     elif reason(head).state in ("waiting", "due") and trigger.clock_driven and not _runs_always(trigger):
         yield f"{who} is not due again as far as the calendar goes"
     if isinstance(trigger, At):

@@ -26,7 +26,7 @@ def check(ctx: Context, disk: str = "/", fullest: float = 90, busiest: float = 2
     disk_used = psutil.disk_usage(disk).percent
     memory_used = psutil.virtual_memory().percent
     load = round(os.getloadavg()[1] / (os.cpu_count() or 1), 2)
-    clock = clock_state()
+    clock, detail = clock_state()
     amiss = {
         "disk": disk_used >= fullest,
         "memory": memory_used >= fullest,
@@ -41,18 +41,20 @@ def check(ctx: Context, disk: str = "/", fullest: float = 90, busiest: float = 2
         load_per_cpu=load,
         clock=clock,
         amiss=[name for name, is_so in amiss.items() if is_so],
+        **({"clock_detail": detail} if detail else {}),
     )
 
 
-def clock_state() -> str:
-    """Answer "synchronised", "unsynchronised", or "unknown" where the kernel does not let us ask."""
-    if SYNCHRONISED.exists():
-        return "synchronised"
+def clock_state() -> tuple[str, str]:
+    """Answer "synchronised", "unsynchronised", or "unknown", and why it is not the kernel's own word."""
     try:
-        adjtimex = ctypes.CDLL(None).adjtimex
+        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
     except AttributeError:  # not Linux
-        return "unknown"
+        return "unknown", "this system has no adjtimex"
     state = adjtimex(ctypes.create_string_buffer(TIMEX_SIZE))  # all zero: modes 0 only reads
-    if state < 0:  # forbidden, as in some containers
-        return "unknown"
-    return "unsynchronised" if state == TIME_ERROR else "synchronised"
+    if state >= 0:
+        return ("unsynchronised" if state == TIME_ERROR else "synchronised"), ""
+    refused = f"adjtimex: {os.strerror(ctypes.get_errno())}; a unit's ProtectClock= and containers forbid it"
+    if SYNCHRONISED.exists():
+        return "synchronised", f"{refused}; systemd-timesyncd has succeeded at least once"
+    return "unknown", refused

@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 
 from scheduler.core.messages import Isolation, Run, TaskSpec
 from scheduler.executors.base import DONE, Executor, Facts, Job, Log, Outcome, Owner, Services, describe
-from scheduler.executors.child import kill_all
-from scheduler.executors.command import CommandExecutor, check_template, expand
+from scheduler.executors.child import adopt, kill_all, release
+from scheduler.executors.command import CommandExecutor
 from scheduler.executors.inline import InlineExecutor
 from scheduler.executors.process import ProcessExecutor
 from scheduler.executors.simulated import SimulatedExecutor
-from scheduler.executors.targets import Target, TargetError, check_target, inspect_target, load_target
+from scheduler.executors.targets import Target, TargetError, inspect_target, load_target
 from scheduler.executors.thread import ThreadExecutor
 
 __all__ = [
     "DONE", "Executor", "Executors", "Facts", "Job", "Log", "Outcome", "Owner", "Services", "Target",
-    "TargetError", "check_target", "check_template", "describe", "expand", "inspect_target", "load_target",
+    "TargetError", "adopt", "describe", "inspect_target", "load_target",
+    "release",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_ERROR = 500  # characters; the traceback says the rest
+_NAMED = 3  # of the things that a message is about
 
 
 class Facts(NamedTuple):
@@ -74,6 +75,7 @@ class Job:
 
     stopping = False  # the run has been asked to end
     forced = False  # and its grace is over
+    thread: int | None = None  # the identifier of the thread that it runs in, if not the loop's
     _cancelled: threading.Event | None = None
     _facts: Facts | None = None
 
@@ -138,9 +140,13 @@ class Job:
             return DONE  # what it is called is the business of whoever stopped it
         return self.failed_with(describe(problem), "".join(traceback.format_exception(problem)))
 
-    def stopped(self) -> Outcome:
-        """The outcome of a process that was asked to end; its status is for whoever asked to say."""
-        return Outcome(Status.COMPLETED, error="it had to be killed" if self.forced else "")
+    def stopped(self, at: str = "") -> Outcome:
+        """The outcome of a process that was asked to end; its status is for whoever asked to say.
+
+        ``at`` is where it was when it was asked.
+        """
+        killed = f"it had to be killed, at {at}" if at else "it had to be killed"
+        return Outcome(Status.COMPLETED, error=killed if self.forced else "")
 
     def failed_with(self, error: str, details: str = "") -> Outcome:
         self._services.on_failure(self.run, error, details)
@@ -166,6 +172,13 @@ def describe(problem: BaseException) -> str:
     name = type(problem).__name__
     text = f"{name}: {text}" if text else name
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
+
+
+def named(things: Iterable[str]) -> str:
+    """The first few of them, and how many more there are."""
+    texts = list(things)
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
 
 
 async def outlast(future: asyncio.Future[Any], job: Job, ask: Callable[[], None] | None = None) -> bool:

@@ -2,7 +2,8 @@
 
 It is spawned by subprocess.Popen (which uses vfork) and watched through a pidfd, on asyncio and on
 uvloop alike: no child-watcher thread, no fork of the daemon. The group is killed while its ended
-leader is still a zombie, so the group's id cannot have been given to anyone else.
+leader is still a zombie, so the group's id cannot have been given to anyone else. With a Family (see
+there) processes that left the group are found and ended, too, before the end is told.
 """
 
 from __future__ import annotations
@@ -13,39 +14,48 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from scheduler.core.messages import Work
-from scheduler.executors.base import Job, outlast
+from scheduler.executors.base import Job, named, outlast
+from scheduler.executors.family import Family, Relative
+from scheduler.executors.limits import limited, with_limit
 from scheduler.executors.output import OutputLines
+from scheduler.executors.survivors import MARK, Marked
 
 _CHUNK = 1 << 20  # bytes read at once, and what the pipe of a flooding process is grown to
 _FLOOD_PAUSE = 0.01  # seconds between reads above the log's rate: 100 MB/s for a few percent of a core
 _LAST_WORDS = 0.25  # seconds; how long output is read once the group has been killed
 _TIDYING = 2.0  # seconds for exit handlers after a callable has returned
 _POLL = 0.02  # seconds between looks at a child where the kernel has no pidfd
-
-# Limits are set by a tiny program that then becomes the command: a preexec_fn would run Python
-# between fork and exec, and rules out vfork.
-_LIMITER = """
-import os, resource, sys
-memory, nice, *command = sys.argv[1:]
-try:
-    if nice:
-        os.setpriority(os.PRIO_PROCESS, 0, int(nice))
-    if memory:
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-    os.execvp(command[0], command)
-except OSError as problem:
-    sys.exit(f"{command[0]}: {problem}")
-"""
+_CLEARING = 0.005  # seconds between looks at the rest of a run, which has been killed
+_CLEARINGS = 400  # how many: what hangs inside the kernel does not even heed SIGKILL
 
 # What systemd tells the daemon is not meant for its tasks.
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 _alive: set[Child] = set()
+_family: Family | None = None  # one for the process, since the process is the subreaper
+
+
+def adopt(place: Path) -> list[tuple[Marked, str]]:
+    """From now on find and end what leaves the group of its command. For a process that is a daemon.
+
+    ``place`` is the state directory. Ended first, and told with their command lines, are the processes
+    that an earlier daemon of this place has left behind. OSError where the kernel offers no such thing.
+    """
+    global _family  # noqa: PLW0603 - see there
+    _family = Family(place, lambda: {child.pid for child in _alive})
+    return _family.end_survivors()
+
+
+def release() -> None:
+    """End what ``adopt`` began."""
+    global _family  # noqa: PLW0603 - see there
+    if _family is not None:
+        _family.close()
+        _family = None
 
 
 def kill_all() -> None:
@@ -67,15 +77,18 @@ class Child:
         self._last_words: asyncio.TimerHandle | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._exited = False
+        self._family = _family
+        self._mark = {} if _family is None else {MARK: _family.new_mark()}
+        self._left: dict[int, Relative] = {}  # by process id
         self._output, write_end = os.pipe2(os.O_CLOEXEC)
         self._output_open = True
         try:
             self._process = subprocess.Popen(
-                _limited(job.spec.work, argv),
+                limited(job.spec.work, argv),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
-                env={**_inherited(), **environment},
+                env={**_inherited(), **environment, **self._mark},
                 cwd=job.spec.work.working_directory,
                 start_new_session=True,
                 pass_fds=pass_fds,
@@ -85,6 +98,7 @@ class Child:
             raise
         finally:
             os.close(write_end)
+        self.pid = self._process.pid
         os.set_blocking(self._output, False)
         self._loop.add_reader(self._output, self._read)
         _alive.add(self)
@@ -120,28 +134,29 @@ class Child:
                 text = f"killed by signal {-status}"
         else:
             text = f"exit status {status}"
-        return f"{text}: {self._lines.last}"[:500] if self._lines.last else text
+        text = f"{text}: {self._lines.last}"[:500] if self._lines.last else text
+        return with_limit(self._job.spec.work, text, status)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._exited:
             return
         try:
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
         except ProcessLookupError:
             return
         except PermissionError as problem:  # a set-user-ID program of another user
-            self._job.owner.leaked("process", 1, f"group {self._process.pid}: {problem}")
+            self._job.owner.leaked("process", 1, f"group {self.pid}: {problem}")
 
     def _watch(self) -> None:
         try:
-            pidfd = os.pidfd_open(self._process.pid)
+            pidfd = os.pidfd_open(self.pid)
         except OSError:  # a kernel before 5.3, or a sandbox that forbids it
             self._loop.call_later(_POLL, self._poll)
             return
         self._loop.add_reader(pidfd, self._leader_ended, pidfd)
 
     def _poll(self) -> None:
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             self._loop.call_later(_POLL, self._poll)
         else:
             self._leader_ended(None)
@@ -150,10 +165,38 @@ class Child:
         if pidfd is not None:
             self._loop.remove_reader(pidfd)
             os.close(pidfd)
+        left = self._relatives()
         self._signal(signal.SIGKILL)  # what is left of its group
         self._exited = True
         _alive.discard(self)
         self._process.wait()
+        if left:
+            self._clear(left, _CLEARINGS)
+        else:
+            self._take_leave()
+
+    def _relatives(self) -> list[Relative]:
+        return [] if self._family is None else self._family.relatives(self._mark[MARK], self.pid)
+
+    def _clear(self, left: list[Relative], looks: int) -> None:
+        """Kill what is left of the run, and what that had started, until nothing lives."""
+        for relative in left:
+            self._left.setdefault(relative.pid, relative)
+            with contextlib.suppress(PermissionError):  # a set-user-ID program: told below
+                assert self._family is not None
+                self._family.kill(relative)
+        if left and looks:
+            self._loop.call_later(_CLEARING, lambda: self._clear(self._relatives(), looks - 1))
+            return
+        # A run that was asked to end ends with its group; that is no leak of the task's.
+        leaked = [each for each in self._left.values() if each.escaped or not self._job.stopping]
+        if leaked:
+            self._job.owner.leaked("process", len(leaked), named(map(_told, leaked)))
+        if left:
+            self._job.owner.leaked("stuck process", len(left), named(map(_told, left)))
+        self._take_leave()
+
+    def _take_leave(self) -> None:
         if self._output_open:  # someone may hold the pipe open: do not wait for that for long
             self._last_words = self._loop.call_later(_LAST_WORDS, self._close_output)
         else:
@@ -196,13 +239,10 @@ class Child:
             self._over.set_result(None)
 
 
+def _told(relative: Relative) -> str:
+    where = "left its process group" if relative.escaped else "in its process group"
+    return f"{relative.command} (process {relative.pid}, {where})"
+
+
 def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _PRIVATE}
-
-
-def _limited(work: Work, argv: Sequence[str]) -> list[str]:
-    if work.memory_limit is None and work.nice is None:
-        return list(argv)
-    memory = "" if work.memory_limit is None else str(work.memory_limit)
-    nice = "" if work.nice is None else str(work.nice)
-    return [sys.executable, "-I", "-S", "-c", _LIMITER, memory, nice, *argv]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from scheduler.core.template import expand
 from scheduler.executors.base import DONE, Job, Outcome, describe
 from scheduler.executors.child import Child
-
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
-TEMPLATE_NAMES = frozenset(
-    {"task", "run_id", "due", "session", "phase", "attempt", "priority", "market", "event"}
-)
 
 
 class CommandExecutor:
@@ -50,6 +45,7 @@ def template_values(job: Job) -> dict[str, str]:
         "priority": job.spec.priority.label,
         "market": job.spec.market,
         "event": run.event,
+        "subject": run.subject,
     }
 
 
@@ -57,25 +53,4 @@ def environment(job: Job) -> dict[str, str]:
     """The same as ``SCHEDULER_*`` variables, and what the task's `env` adds."""
     values = {f"SCHEDULER_{name.upper()}": value for name, value in template_values(job).items()}
     values["SCHEDULER_TASK"] = job.run.task
-    values["SCHEDULER_SUBJECT"] = job.run.subject
     return {**values, **job.spec.work.env}
-
-
-def check_template(text: str) -> None:
-    """ValueError when the text has a placeholder that stands for nothing."""
-    expand(text, dict.fromkeys(TEMPLATE_NAMES, ""))
-
-
-def expand(text: str, values: Mapping[str, str]) -> str:
-    """Replace ``{name}``; ``{{`` and ``}}`` are braces; ValueError for an unknown name."""
-
-    def replacement(match: re.Match[str]) -> str:
-        name = match[1]
-        if name is None:
-            return match[0][0]
-        if name not in values:
-            known = ", ".join(sorted(values))
-            raise ValueError(f"{{{name}}} stands for nothing here; known are {known}")
-        return values[name]
-
-    return _PLACEHOLDER.sub(replacement, text)

@@ -16,10 +16,11 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from scheduler.executors.base import DONE, Job, Outcome, describe
+from scheduler.executors.base import DONE, Job, Outcome, describe, named
 from scheduler.executors.channel import Channel, encode
 from scheduler.executors.child import Child
 from scheduler.executors.command import environment
+from scheduler.executors.limits import with_limit
 from scheduler.executors.targets import RUNNER
 
 _LAST_WORDS = 0.25  # seconds; how long what a dead child has sent may take to arrive
@@ -85,13 +86,15 @@ class ProcessExecutor:
 def _outcome(job: Job, conversation: _Conversation, child: Child, status: int) -> Outcome:
     ended = conversation.ended
     if ended is not None:
-        if ended["threads"]:
-            job.owner.leaked("thread", len(ended["threads"]), ", ".join(ended["threads"][:3]))
+        for kind in ("task", "thread"):
+            if left := ended[f"{kind}s"]:
+                job.owner.leaked(kind, len(left), named(map(str, left)))
         if not ended["error"] or (job.stopping and ended["error"] == "CancelledError"):
             return DONE
-        return job.failed_with(str(ended["error"]), str(ended["traceback"]))
+        error = with_limit(job.spec.work, str(ended["error"]), status)
+        return job.failed_with(error, str(ended["traceback"]))
     if job.stopping:
-        return job.stopped()
+        return job.stopped(conversation.at)
     if conversation.channel.broken:
         return job.failed_with(f"its process sent {conversation.channel.broken}")
     return job.failed_with(child.error() if status else "its process ended before the callable did")
@@ -102,6 +105,7 @@ class _Conversation:
 
     def __init__(self, job: Job, end: socket.socket, cache: Any, child: Child) -> None:
         self.ended: dict[str, Any] | None = None
+        self.at = ""  # where the callable was when it was asked to end
         self._job = job
         self._cache = cache
         self._child = child
@@ -115,9 +119,12 @@ class _Conversation:
                 self.ended = {
                     "error": ended["error"],
                     "traceback": ended["traceback"],
+                    "tasks": ended["tasks"],
                     "threads": ended["threads"],
                 }
                 self._child.farewell()
+            case {"at": str(place)}:
+                self.at = place
             case {"log": level, "event": event, "fields": dict(fields)} if level in _LEVELS:
                 getattr(self._job.log, level)(str(event), **_safe_fields(fields))
             case {"loaded": int(number), "value": value}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import importlib
 import inspect
 import itertools
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
 
     Answer = dict[str, Any]
 
@@ -266,20 +268,30 @@ def wants_context(call: Callable[..., Any]) -> bool:
         return False
 
 
-def execute(channel: Channel, start: Answer) -> None:
+def execute(channel: Channel, start: Answer, left: list[str]) -> None:
+    """Call it. ``left`` gets the names of the asyncio tasks that it leaves behind."""
     context = Context(channel, start["context"])
-    signal.signal(signal.SIGTERM, lambda *_: context.cancelled.set())
+
+    def stop(_number: int, frame: FrameType | None) -> None:
+        context.cancelled.set()
+        if frame is not None:  # not sent from here: the interrupted code may hold the channel's lock
+            message = {"at": f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"}
+            threading.Thread(target=channel.send, args=(message,), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stop)
     call = load(start["target"], start["path"])
     arguments = dict(start["arguments"])
     if wants_context(call):
         arguments["ctx"] = context
     if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__):
-        asyncio.run(execute_async(call, arguments, context))
+        asyncio.run(execute_async(call, arguments, context, left))
     else:
         call(**arguments)
 
 
-async def execute_async(call: Callable[..., Any], arguments: Answer, context: Context) -> None:
+async def execute_async(
+    call: Callable[..., Any], arguments: Answer, context: Context, left: list[str]
+) -> None:
     task = asyncio.current_task()
 
     def stop() -> None:
@@ -294,6 +306,8 @@ async def execute_async(call: Callable[..., Any], arguments: Answer, context: Co
         await call(**arguments)
     finally:
         await context.end_background()
+        others = asyncio.all_tasks() - {task}  # the end of the loop cancels them
+        left += sorted(str(getattr(each.get_coro(), "__qualname__", each)) for each in others)
 
 
 def error_text(problem: BaseException) -> str:
@@ -317,23 +331,63 @@ def serve(descriptor: int) -> None:
     start = channel.receive()
     threading.Thread(target=channel.listen, name="scheduler-channel", daemon=True).start()
     error = details = ""
+    tasks: list[str] = []
     try:
-        execute(channel, start)
+        execute(channel, start, tasks)
     except BaseException as problem:
         error, details = error_text(problem), traceback.format_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     threads = left_threads()
-    channel.send({"ended": {"error": error, "traceback": details, "threads": threads}})
+    ended = {"error": error, "traceback": details, "tasks": tasks, "threads": threads}
+    channel.send({"ended": ended})
     if threads:
         os._exit(0)
 
 
-def check(target: str, path: list[str]) -> None:
+def facts(call: Callable[..., Any]) -> Answer:
+    """What `scheduler check` wants to know of a callable, as JSON can carry it.
+
+    ``file`` and ``name`` (its ``__qualname__``): of the function that does the work, under whatever is
+    wrapped around it; the file is None where there is no source. ``parameters``: of what is called,
+    each as [name, kind, whether it is required]; None where nothing is known of them.
+    """
+    function: Any = call.__init__ if inspect.isclass(call) else call
+    if not inspect.isroutine(function) and not isinstance(function, functools.partial):
+        function = type(function).__call__
+    for _ in range(100):  # what wraps itself has no end
+        inner = function.func if isinstance(function, functools.partial) else None
+        inner = inner or getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+        if inner is None:
+            break
+        function = inner
     try:
-        load(target, path)
+        file = inspect.getsourcefile(function)
+    except TypeError:  # a builtin
+        file = None
+    try:
+        # Not of what is wrapped: a wrapper may add arguments, or take some away.
+        found = inspect.signature(call, follow_wrapped=False).parameters.values()
+        parameters = [[p.name, p.kind.name, p.default is p.empty] for p in found]
+    except (TypeError, ValueError):  # some builtins have no signature
+        parameters = None
+    return {
+        "file": file and os.path.abspath(file),
+        "name": getattr(function, "__qualname__", ""),
+        "parameters": parameters,
+        "wants_ctx": wants_context(call),
+    }
+
+
+def check(target: str, path: list[str]) -> None:
+    """Print the facts, and nothing that the import prints."""
+    answer = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    try:
+        found = facts(load(target, path))
     except BaseException as problem:
         sys.exit(error_text(problem))
+    os.write(answer, json.dumps(found).encode())
 
 
 if __name__ == "__main__":

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scheduler.core.messages import Isolation, Work
 from scheduler.errors import SchedulerError
 
 RUNNER = Path(__file__).with_name("runner.py")
-_SLOWEST_IMPORT = 60.0  # seconds; what takes longer will not make a good task either
 
 
 class TargetError(SchedulerError):
@@ -64,41 +60,6 @@ def inspect_target(call: Callable[..., Any]) -> Target:
     except (ValueError, TypeError):  # some builtins have no signature: they want no context either
         wants_ctx = False
     return Target(call, is_async, wants_ctx)
-
-
-def check_target(work: Work, python_path: Sequence[str] = ()) -> None:
-    """Find what ``work`` executes where it would run: in its own interpreter for process isolation.
-
-    Blocks for as long as the import takes; TargetError says what is wrong.
-    """
-    if work.target is None:
-        program = work.argv[0]
-        if "{" not in program and shutil.which(program, path=work.env.get("PATH")) is None:
-            raise TargetError(f"{program}: no such program, or it is not executable")
-    elif work.isolation is Isolation.PROCESS:
-        _check_elsewhere(work, work.target, python_path)
-    else:
-        load_target(work.target, python_path)
-
-
-def _check_elsewhere(work: Work, target: str, python_path: Sequence[str]) -> None:
-    command = [work.python or sys.executable, str(RUNNER), "--check", target, *python_path]
-    try:
-        answer = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            text=True,
-            errors="replace",
-            timeout=_SLOWEST_IMPORT,
-            cwd=work.working_directory,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise TargetError(f"{target}: {problem}") from problem
-    if answer.returncode != 0:
-        lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
-        raise TargetError(f"{target}: {lines[-1]}")
 
 
 def _plain(function: Any) -> Any:

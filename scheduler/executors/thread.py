@@ -8,12 +8,14 @@ ignores ``ctx.cancelled`` is given up, and its owner is told when it comes back.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 
-from scheduler.executors.base import DONE, Job, Outcome, outlast
+from scheduler.executors.base import DONE, Job, Outcome, named, outlast
+from scheduler.executors.places import place_of_thread
 
 _IDLE_KEPT = 16
 
@@ -24,7 +26,7 @@ class _Worker(threading.Thread):
     def __init__(self, number: int) -> None:
         super().__init__(name=f"task-thread-{number}", daemon=True)
         self.inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.start()
+        contextvars.Context().run(self.start)  # it outlives the run that it is made for, and is no leak of it
 
     def run(self) -> None:
         while (work := self.inbox.get()) is not None:
@@ -42,6 +44,7 @@ class _Call:
         self._lock = threading.Lock()
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
+        self.left: list[str] = []  # tasks that the callable left behind on its own loop
 
     def run(self) -> BaseException | None:
         """What it raised."""
@@ -70,7 +73,9 @@ class _Call:
             await self._target.call(**self._arguments)
         finally:
             with self._lock:
-                self._task = None  # its loop is about to close
+                self._task = None  # its loop is about to close, and cancels what is left on it
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            self.left = sorted(str(getattr(task.get_coro(), "__qualname__", task)) for task in left)
 
 
 class ThreadExecutor:
@@ -88,21 +93,28 @@ class ThreadExecutor:
         call = _Call(job)
         worker = self._idle.pop() if self._idle else self._new_worker()
 
+        context = contextvars.copy_context()  # says whose run it is
+
         def work() -> None:
-            problem = call.run()
+            problem = context.run(call.run)
             try:
                 loop.call_soon_threadsafe(self._returned, worker, ended, problem)
             except RuntimeError:  # the loop has closed meanwhile: nobody waits for the answer
                 return
 
+        job.thread = worker.ident
         worker.inbox.put(work)
         with self._hold():
             returned = await outlast(ended, job, call.cancel)
         if not returned:
             ended.add_done_callback(lambda _: job.owner.returned())
-            job.owner.leaked("thread", 1, f"{worker.name} running {job.spec.work.target}")
+            where = place_of_thread(worker.ident)
+            told = f"{worker.name} running {job.spec.work.target}, now at {where}; it cannot be ended"
+            job.owner.leaked("thread", 1, told)
             return Outcome(DONE.status, error=f"its thread goes on ({worker.name})", lingering=True)
         problem = ended.result()
+        if call.left:
+            job.owner.leaked("task", len(call.left), named(call.left))
         return DONE if problem is None else job.failed(problem)
 
     def close(self) -> None:

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
-from scheduler.ledger.reader import HistoryRow, read_history, read_remembered, typical_durations
+from scheduler.ledger.reader import (
+    HistoryRow,
+    read_history,
+    read_remembered,
+    read_under_way,
+    typical_durations,
+)
 
-__all__ = ["HistoryRow", "Ledger", "read_history", "read_remembered", "typical_durations"]
+__all__ = [
+    "HistoryRow",
+    "Ledger",
+    "read_history",
+    "read_remembered",
+    "read_under_way",
+    "typical_durations",
+]

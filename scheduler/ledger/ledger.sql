@@ -93,6 +93,13 @@ FROM runs JOIN tasks ON tasks.id = runs.task LEFT JOIN calendars ON calendars.id
 WHERE status IN ('queued', 'running')
 ORDER BY due, attempt;
 
+-- name: under_way_then
+SELECT tasks.name, due, attempt, status, reason, started, ended, error, count, last_due, cause,
+    coalesce(calendars.version, '')
+FROM runs JOIN tasks ON tasks.id = runs.task LEFT JOIN calendars ON calendars.id = runs.calendar
+WHERE tasks.name = :task AND due <= :at AND started <= :at AND ended > :at
+ORDER BY due DESC, attempt DESC LIMIT 1;
+
 -- name: watermarks
 WITH newest AS (
     SELECT id, max(latest) AS latest, max(accounted) AS accounted FROM (

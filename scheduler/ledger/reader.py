@@ -120,6 +120,19 @@ def durations(connection: sqlite3.Connection, tasks: Collection[str], runs: int 
     return {name: median_low(some[:runs]) for name, some in found.items() if some}
 
 
+def read_under_way(path: Path, task: str, at: Instant, *, is_now: bool) -> Record | None:
+    """The run of a task that was under way at an instant; for now only those that still are. LedgerError."""
+    with closing(open_for_reading(path)) as connection:
+        try:
+            rows = [row for row in connection.execute(SQL["unfinished"]) if row[0] == task]
+            rows = [row for row in rows if row[3] == Status.RUNNING and row[5] is not None and row[5] <= at]
+            if not rows and not is_now:
+                rows = connection.execute(SQL["under_way_then"], {"task": task, "at": at}).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} cannot be read: {error}") from error
+    return _record(*rows[-1]) if rows else None
+
+
 def read_remembered(path: Path) -> Remembered:
     """What the scheduler remembers of its tasks. LedgerError when there is no ledger to be read."""
     with closing(open_for_reading(path)) as connection:
@@ -141,7 +154,8 @@ def task_histories(
 ) -> dict[str, TaskHistory]:
     """What a starting daemon needs to know of its tasks; a task never heard of is expected from now on.
 
-    ``loops`` has the due of the latest stretch of each loop.
+    Others are among the answers if a run of theirs was left unfinished. ``loops`` has the due of the
+    latest stretch of each loop.
     """
     wanted = set(names)
     accounted: dict[str, Instant] = {}
@@ -163,7 +177,7 @@ def task_histories(
             latest.get(name),
             (loops[name], _attempts(connection, name, loops[name])) if name in loops else None,
         )
-        for name in names
+        for name in wanted | interrupted.keys()
     }
 
 
@@ -196,20 +210,9 @@ def _expected_from(accounted: Instant | None, since: Instant | None, now: Instan
 
 
 def _expected_since(connection: sqlite3.Connection, now: Instant) -> dict[str, Instant]:
-    """Since when runs of each task are expected by its present definition; ``now`` where none is.
-
-    The same definition on a changed calendar applies from the change on, as law 3 has it. Only where the
-    change is found at a start, ``now``, is what was due since the end of the scheduler before still expected.
-    """
-    since: dict[str, Instant] = {}
-    end: dict[str, Instant | None] = {}
-    before: dict[str, str] = {}
-    for task, start, until, fingerprint in connection.execute(SQL["definitions"]):
-        if end.get(task, -1) != start or before[task] != fingerprint or start < now:
-            since[task] = start
-        end[task] = until
-        before[task] = fingerprint
-    return {task: start if end[task] is None else now for task, start in since.items()}
+    """Since when each task is expected by its present definition and calendar; ``now`` where none is."""
+    rows = connection.execute(SQL["definitions"])
+    return {task: start if until is None else now for task, start, until, _ in rows}
 
 
 def _record(name: str, due: Instant, attempt: int, status: str, *rest: Any) -> Record:

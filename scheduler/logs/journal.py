@@ -14,12 +14,15 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 
+from scheduler.logs.render import text_of
+
 SOCKET = "/run/systemd/journal/socket"
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _TOO_LARGE = (errno.EMSGSIZE, errno.ENOBUFS)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-# Fields that mean something to the journal; ours of these names (a task's priority) get a prefix.
+_OTHER_NAMES = {"priority": "TASK_PRIORITY"}  # PRIORITY is an entry's severity
+# Fields that mean something to the journal; ours of these names get a prefix.
 _RESERVED = re.compile(
     r"MESSAGE|MESSAGE_ID|PRIORITY|CODE_.*|ERRNO|SYSLOG_.*|INVOCATION_ID|DOCUMENTATION|TID|UNIT"
 )
@@ -27,6 +30,8 @@ _RESERVED = re.compile(
 
 def field_name(key: str) -> str:
     """The key as the journal accepts it: ``[A-Z][A-Z0-9_]{0,63}``; others it would drop in silence."""
+    if key in _OTHER_NAMES:
+        return _OTHER_NAMES[key]
     name = re.sub(r"[^A-Z0-9_]", "_", key.upper()).lstrip("_0123456789")
     return (f"SCHEDULER_{name}" if not name or _RESERVED.fullmatch(name) else name)[:64]
 
@@ -59,7 +64,7 @@ class JournalWriter:
             "PRIORITY": str(_PRIORITIES.get(str(line["level"]), 6)),
             "SYSLOG_IDENTIFIER": "scheduler",
         }
-        fields.update({field_name(key): str(value) for key, value in line.items()})
+        fields.update({field_name(key): text_of(value) for key, value in line.items()})
         entry = serialize(fields)
         try:
             self._send(entry)

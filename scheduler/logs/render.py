@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from scheduler.core import events
 
@@ -20,22 +20,27 @@ _COLOURS = {
 }
 _EMPTY: tuple[object, ...] = (None, "", [], ())
 _HEAD = ("timestamp", "level", "event", "message", "exception")
+# What a sentence says otherwise, or leaves to whoever asks for the field.
+_IN_SENTENCE = frozenset({*_HEAD, "task", "market", "error", "run_id", "priority"})
+_INSTANTS = frozenset({"due", "since", "until", "last_success"})
+_OF_TASK = ("run_id", "priority")
+_DATE = len("2026-11-23T")
 _BARE = re.compile(r"[^\s\"'=]+")
 
 
 def console(*, colours: bool) -> Callable[[Line], str]:
-    """``09:15:00.002 warning  task.restarting  task=market-monitoring attempt=2``."""
+    """``2026-11-23 09:15:00.002+05:30 warning  task.restarting  task=market-monitoring attempt=2``."""
 
     def render(line: Line) -> str:
         level, event = str(line["level"]), printable(str(line["event"]))
-        time = str(line["timestamp"])[11:23]
+        time = str(line["timestamp"]).replace("T", " ", 1)
         colour, key_colour, reset = (_COLOURS.get(level, ""), _DIM, _RESET) if colours else ("", "", "")
         text = f"{key_colour}{time}{reset} {colour}{level:<8}{reset} {event:<21}"
         if "message" in line:
             text += f" {printable(str(line['message']))}"
         for key, value in line.items():
-            if key in _HEAD or value in _EMPTY or (key == "run_id" and "task" in line):
-                continue  # a run's id repeats its task and due; whoever needs it has the JSON or the journal
+            if key in _HEAD or value in _EMPTY or (key in _OF_TASK and "task" in line):
+                continue  # it repeats what the task says; whoever needs it has the JSON or the journal
             text += f" {key_colour}{printable(key)}={reset}{_quoted(value)}"
         if "exception" in line:
             for row in str(line["exception"]).splitlines():
@@ -55,19 +60,33 @@ def json_line(line: Line) -> str:
 
 
 def sentence(line: Line) -> str:
-    """``market-monitoring: task restarting (attempt 2, delay 1s)``, or the caller's ``message``."""
+    """``market-monitoring: task restarting (attempt 2, delay 1s)``, or the caller's ``message``.
+
+    A traceback follows on lines of its own.
+    """
     event = str(line["event"])
     subject = next((str(line[key]) for key in ("task", "market") if line.get(key)), "")
     if "message" in line:
         text = str(line["message"])
     else:
-        said = event.replace(".", " ").replace("_", " ") if event in events.ALL else event
-        named = {*_HEAD, "task", "market"}
-        rest = [
-            f"{key} {_text(value)}" for key, value in line.items() if key not in named and value not in _EMPTY
-        ]
-        text = f"{said} ({', '.join(rest)})" if rest else said
+        text = event.replace(".", " ").replace("_", " ") if event in events.ALL else event
+        if line.get("error") not in _EMPTY:
+            text += f": {line['error']}"
+        rest = [f"{key} {text_of(value)}" for key, value in _details(line)]
+        text += f" ({', '.join(rest)})" if rest else ""
+    if "exception" in line:
+        text += f"\n{line['exception']}"
     return f"{subject}: {text}" if subject else text
+
+
+def _details(line: Line) -> Iterator[tuple[str, object]]:
+    """What a sentence tells in brackets; of instants of the same day only the time."""
+    today = str(line.get("timestamp", ""))[:11]
+    for key, value in line.items():
+        if key in _IN_SENTENCE or value in _EMPTY or value == line.get("error"):
+            continue
+        is_today = key in _INSTANTS and len(today) == _DATE and str(value).startswith(today)
+        yield key.replace("_", " "), str(value)[_DATE:].partition("+")[0] if is_today else value
 
 
 def printable(text: str) -> str:
@@ -82,7 +101,7 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """As a person writes it."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -90,5 +109,5 @@ def _text(value: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = _text(value)
+    text = text_of(value)
     return printable(text) if _BARE.fullmatch(text) else printable(json.dumps(text, ensure_ascii=False))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from scheduler.core.marketspec import AMENDMENT, DESK, INDIA, MarketsFile
 from scheduler.marketfile.amendments import amendments_file
 from scheduler.marketfile.layer import Layer
-from scheduler.yamlfile import parse
+from scheduler.yamlfile import is_there, parse
 
 MARKETS_FILE: Final = "markets.yaml"
 
@@ -25,7 +25,7 @@ def read_markets(configuration: Path) -> MarketsFile:
     """
     path = configuration / MARKETS_FILE
     desk = Layer(DESK)
-    return _combine(desk.read(path) if path.exists() or path.is_symlink() else desk)
+    return _combine(desk.read(path) if is_there(path) else desk)
 
 
 def parse_markets(text: str, filename: str = MARKETS_FILE) -> MarketsFile:
@@ -38,7 +38,7 @@ def amended(markets: MarketsFile, state: Path, text: str | None = None) -> Marke
     path, layer = amendments_file(state), Layer(AMENDMENT)
     if text is not None:
         layer.parse(text, str(path))
-    elif path.exists() or path.is_symlink():
+    elif is_there(path):
         layer.read(path)
     layers, problems = (*markets.layers, layer.markets), (*markets.problems, *layer.problems)
     return replace(markets, layers=layers, problems=problems)

@@ -61,10 +61,10 @@ class Layer(Reader):
         self.default_mark: Mark | None = None
 
     def read(self, path: Path) -> Layer:
-        return self._take(lambda: read(path))
+        return self._take(lambda: read(path, self.problems))
 
     def parse(self, text: str, filename: str) -> Layer:
-        return self._take(lambda: parse(text, filename))
+        return self._take(lambda: parse(text, filename, self.problems))
 
     def _take(self, load: Callable[[], MapNode]) -> Layer:
         try:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from scheduler.core.messages import Instant, Status
 from scheduler.errors import DuplicateRunError
+from scheduler.executors.base import named
 from scheduler.runs.registry import RunEntry, RunRegistry
 from scheduler.runs.strays import StrayWatch, current_nest
 
@@ -21,6 +22,7 @@ OnEnd = Callable[[RunEntry], None]
 OnLeak = Callable[[RunEntry, str, int, str], None]
 
 _SWEEP = 1.0  # seconds that tasks left behind get to end once they have been cancelled
+_PARTING = 0.2  # seconds that threads may go on after the run that has started them
 
 
 class BackgroundTaskManager:
@@ -115,6 +117,13 @@ class BackgroundTaskManager:
     def is_task_active(self, run_id: str) -> bool:
         return run_id in self.registry.live
 
+    def owner_of(self, task: asyncio.Task[Any]) -> RunEntry | None:
+        """The live run that an asyncio task is, or was made in. For use from any thread."""
+        for entry in list(self.registry.live.values()):
+            if entry.task is task or task in entry.owned or task in (entry.strays or ()):
+                return entry
+        return None
+
     def close(self) -> None:
         """Give the loop its own task factory back."""
         if self._watch is not None:
@@ -123,6 +132,19 @@ class BackgroundTaskManager:
 
     async def sweep(self, entry: RunEntry) -> None:
         """End what a run has left behind, and report what it did not own to."""
+        if entry.threads is not None:
+            # Some threads end by themselves soon after the run. The others cannot be ended anyway.
+            asyncio.get_running_loop().call_later(_PARTING, self._tell_threads, entry)
+        # Whoever stops the run meanwhile does not want to wait for its remains.
+        with suppress(asyncio.CancelledError):
+            await self._end_tasks(entry)
+
+    def _tell_threads(self, entry: RunEntry) -> None:
+        threads = entry.living_threads()
+        if threads:
+            self.report_leak(entry, "thread", len(threads), f"{named(threads)}; threads cannot be ended")
+
+    async def _end_tasks(self, entry: RunEntry) -> None:
         tasks = entry.alive()
         if not tasks:
             return
@@ -131,12 +153,12 @@ class BackgroundTaskManager:
             self.report_leak(entry, "task", len(strays), entry.describe(strays))
         for task in tasks:
             task.cancel()
-        # Whoever stops the run meanwhile does not want to wait for its remains.
-        with suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait(tasks, timeout=_SWEEP)
-        stuck = [task for task in tasks if not task.done()]
-        if stuck:
-            self.report_leak(entry, "stuck task", len(stuck), entry.describe(stuck))
+        finally:
+            stuck = [task for task in tasks if not task.done()]
+            if stuck:
+                self.report_leak(entry, "stuck task", len(stuck), entry.describe(stuck))
 
     async def _run(self, entry: RunEntry, work: Work, on_end: OnEnd | None) -> None:
         current_nest.set(entry)
@@ -165,6 +187,11 @@ class BackgroundTaskManager:
             self._on_failure(entry, error, _details(problem))
             return Status.FAILED, error
         return Status.COMPLETED, ""
+
+
+def program_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """The task that a program is: whoever runs the loop owns it."""
+    return loop.create_task(work)
 
 
 def error_text(problem: BaseException) -> str:

@@ -18,6 +18,8 @@ from scheduler.core.messages import (
     Status,
     StopRun,
 )
+from scheduler.executors.output import OutputLines
+from scheduler.executors.places import place_of_thread
 from scheduler.runs.deadlines import Deadlines
 from scheduler.runs.manager import BackgroundTaskManager, error_text
 from scheduler.runs.registry import RunEntry
@@ -47,6 +49,7 @@ class _Execution(RunEntry):
     timer: asyncio.TimerHandle | None = None  # and for which this is set
     over = False  # its work has ended: a verdict comes too late
     abandoned = False  # it was given up; its RunEnded has been sent
+    printed: OutputLines | None = None  # what its callable prints
 
     def __init__(self, runner: Runner, action: StartRun) -> None:
         self.run, self.spec, self.durable = action
@@ -57,6 +60,19 @@ class _Execution(RunEntry):
     def cancel(self) -> None:
         """What the manager's ``cancel_task`` means for a run of the daemon."""
         self.runner.end(self, _Verdict(Status.CANCELLED, Reason.OPERATOR), self.spec.stop_grace / SECOND)
+
+    def where(self) -> str:
+        """The line that its callable is at; "" when nobody can see it from here."""
+        if self.job is not None and self.job.thread is not None:
+            return place_of_thread(self.job.thread)
+        return waiting_at(self.task) if self.task is not None else ""
+
+    @property
+    def output(self) -> OutputLines | None:
+        if self.printed is None and self.job is not None and self.task is not None:
+            job = self.job
+            self.printed = OutputLines(lambda: job.log, self.task.get_loop().time)
+        return self.printed
 
     # What the executors see of it (executors.base.Owner)
 
@@ -185,6 +201,8 @@ class Runner:
         if verdict is not None:
             status, reason = verdict.status, verdict.reason
             error = f"{verdict.error}; {error}" if verdict.error and error else verdict.error or error
+        if execution.printed is not None:
+            execution.printed.finish()
         execution.job = None  # which knows its execution: no cycle is left for the collector
         self.manager.registry.finish(execution, status, error)
         if lingering:
@@ -194,6 +212,8 @@ class Runner:
     def _time_out(self, execution: _Execution) -> None:
         spec = execution.spec
         error = f"timed out after {format_duration(spec.timeout or 0)}"
+        if where := execution.where():
+            error += f" at {where}"
         self.end(execution, _Verdict(Status.FAILED, Reason.TIMEOUT, error), spec.stop_grace / SECOND)
 
     def _force(self, execution: _Execution, insistence: int) -> None:
@@ -210,10 +230,10 @@ class Runner:
     def _abandon(self, execution: _Execution) -> None:
         """An asyncio task that swallows every cancellation cannot be killed either."""
         execution.abandoned = True
-        where = waiting_at(execution.task) if execution.task is not None else ""
+        where = execution.where()
         self.manager.report_leak(execution, "task", 1, where)
         status, reason, error = execution.verdict or _Verdict(Status.FAILED, Reason.ERROR)
-        ignored = f"it ignored its cancellation at {where}"
+        ignored = "it ignored its cancellation" + (f" at {where}" if where else "")
         execution.status, execution.error = status, f"{error}; {ignored}" if error else ignored
         self._lingering[execution.run] = execution
         self._on_event(

@@ -1,8 +1,9 @@
-"""Finding the asyncio tasks that a run leaves behind.
+"""Finding the asyncio tasks and the threads that a run leaves behind.
 
 A context variable says in whose run code executes; asyncio hands it on to every task and callback
 that is made there. A task factory on the loop notes each task made under it with the place where
-it was made. Nothing is looked for while runs start and end: a run without such tasks costs nothing.
+it was made, and ThreadWatch does so with threads. Nothing is looked for while runs start and end: a run
+without such tasks costs nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures.thread import _threads_queues  # the only place that tells a pool's threads
 from contextvars import ContextVar
 from inspect import iscoroutine
 from pathlib import Path
+from threading import Thread, main_thread
+from threading import enumerate as enumerate_threads
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from scheduler.executors.base import named
+from scheduler.executors.places import is_library, is_ours, place, place_of_thread
+
+if TYPE_CHECKING:
+    from scheduler.executors.output import OutputLines
+
 _ASYNCIO = str(Path(asyncio.__file__).parent)
-_NAMED = 3  # how many of them a report names
 
 
 class Nest:
@@ -27,10 +36,16 @@ class Nest:
     open = True  # what is made from now on belongs to it
     owned: frozenset[asyncio.Task[Any]] | set[asyncio.Task[Any]] = frozenset()
     strays: WeakKeyDictionary[asyncio.Task[Any], str] | None = None
+    threads: list[tuple[Thread, str]] | None = None
 
     @property
     def noted(self) -> bool:
-        return self.strays is not None or bool(self.owned)
+        return self.strays is not None or self.threads is not None or bool(self.owned)
+
+    @property
+    def output(self) -> OutputLines | None:
+        """Where what it prints goes, if that is known."""
+        return None
 
     def alive(self) -> list[asyncio.Task[Any]]:
         """The tasks made here that have not ended."""
@@ -50,12 +65,26 @@ class Nest:
             self.strays = WeakKeyDictionary()
         self.strays[task] = place
 
+    def note_thread(self, thread: Thread, place: str) -> None:
+        if self.threads is None:
+            self.threads = []
+        self.threads.append((thread, place))
+
     def describe(self, tasks: Iterable[asyncio.Task[Any]]) -> str:
         """``feed.poll, made at feed.py:12`` of the first few."""
         made: Mapping[asyncio.Task[Any], str] = self.strays or {}
-        names = [f"{_name(task)}, made at {made.get(task, 'an unknown place')}" for task in tasks]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        return "; ".join(names[:_NAMED]) + more
+        return named(f"{_name(task)}, made at {made.get(task, 'an unknown place')}" for task in tasks)
+
+    def living_threads(self) -> list[str]:
+        """``poller, started at feed.py:12, now at feed.py:40 in poll`` of those that go on.
+
+        Those of a pool (concurrent.futures) outlive the run that makes them by design.
+        """
+        return [
+            f"{thread.name}, started at {started}, now at {place_of_thread(thread.ident)}"
+            for thread, started in self.threads or ()
+            if thread.is_alive() and not _is_pooled(thread)
+        ]
 
 
 current_nest: ContextVar[Nest | None] = ContextVar("current_nest", default=None)
@@ -79,29 +108,111 @@ class StrayWatch:
     def _make(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
+        context = options.get("context")
+        nest = current_nest.get() if context is None else context.get(current_nest)
+        # asyncio finishes an abandoned async generator in a task of its own; that is not the run's doing
+        noted = nest is not None and nest.open and iscoroutine(work)
+        if noted:
+            work = _Contained(work)
         task: asyncio.Task[Any]
         if self._previous is None:
             task = asyncio.Task(work, loop=loop, **options)
         else:
             task = self._previous(loop, work, **options)
-        context = options.get("context")
-        nest = current_nest.get() if context is None else context.get(current_nest)
-        # asyncio finishes an abandoned async generator in a task of its own; that is not the run's doing
-        if nest is not None and nest.open and iscoroutine(work):
+        if noted:
+            assert nest is not None
             nest.note(task, _place(sys._getframe(1)))  # noqa: SLF001 - inspect.stack() reads source files
         return task
 
 
+class _Contained(Coroutine[Any, Any, Any]):
+    """A coroutine for a task of its own. SystemExit in one would end the loop, and with it the daemon."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._work = work
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._work.send(value)
+        except (SystemExit, KeyboardInterrupt) as problem:
+            raise _no_exit(problem) from problem
+
+    def throw(self, *problem: Any) -> Any:
+        try:
+            return self._work.throw(*problem)
+        except (SystemExit, KeyboardInterrupt) as exit_:
+            raise _no_exit(exit_) from exit_
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Any:
+        return self._work.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)  # its name, and where it waits
+
+
+class ThreadWatch:
+    """Notes the threads that are started in a run, from here to ``close``.
+
+    What a library starts without ``threading`` is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._start = start = Thread.start
+
+        def noting(thread: Thread) -> None:
+            start(thread)
+            nest = current_nest.get()
+            if nest is not None and nest.open:
+                nest.note_thread(thread, _place(sys._getframe(1)))  # noqa: SLF001 - see StrayWatch
+
+        self._noting = noting
+        setattr(Thread, "start", noting)  # noqa: B010 - mypy takes it for an assignment to a method
+
+    def close(self) -> None:
+        """Put the original back, unless another has been put on top."""
+        if Thread.start is self._noting:
+            setattr(Thread, "start", self._start)  # noqa: B010 - as above
+
+
+def _is_pooled(thread: Thread) -> bool:
+    """Whether it waits in a pool for more work, as those of the standard library and of anyio do."""
+    return thread in _threads_queues or type(thread).__module__.startswith("anyio.")
+
+
+def threads_in_the_way() -> list[str]:
+    """The threads that would keep the interpreter from ending, but for idle ones of a pool, which do not."""
+    frames = sys._current_frames()  # noqa: SLF001 - the one way to see where threads are
+    found = []
+    for thread in enumerate_threads():
+        frame = frames.get(thread.ident or 0)
+        idle = frame is not None and frame.f_code.co_name == "_worker" and thread in _threads_queues
+        if not thread.daemon and thread is not main_thread() and not idle:
+            found.append(f"{thread.name}, now at {place_of_thread(thread.ident)}")
+    return found
+
+
 def waiting_at(task: asyncio.Task[Any]) -> str:
-    """``file.py:12 in function``: the innermost place at which a suspended task waits."""
+    """``file.py:12 in function``: the innermost place outside the library where a suspended task waits.
+
+    "" when that is an executor, which waits for a thread or a process.
+    """
     waiting: Any = task.get_coro()
-    frame: FrameType | None = None
+    shown: FrameType | None = None
     while waiting is not None:
-        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None) or frame
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None and (shown is None or not is_library(frame)):
+            shown = frame
         waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    if frame is None:
+    if shown is None:
         return _name(task)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    return "" if is_ours(shown) else place(shown)
+
+
+def _no_exit(problem: BaseException) -> Exception:
+    return RuntimeError(f"{type(problem).__name__}: {problem} in a task of its own")
 
 
 def _place(frame: FrameType | None) -> str:

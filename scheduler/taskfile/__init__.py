@@ -11,18 +11,17 @@ silent; ``compiling`` adds the markets and the other tasks; ``merging`` and ``fi
 
 from __future__ import annotations
 
-from scheduler.taskfile.files import read_tasks, task_from_options
+from scheduler.taskfile.files import read_tasks, task_files, task_from_options
 from scheduler.taskfile.models import tasks_schema
 from scheduler.taskfile.result import Alert, Config, TaskFile, in_order
-from scheduler.taskfile.values import TEMPLATE_NAMES
 
 __all__ = [
-    "TEMPLATE_NAMES",
     "Alert",
     "Config",
     "TaskFile",
     "in_order",
     "read_tasks",
+    "task_files",
     "task_from_options",
     "tasks_schema",
 ]

@@ -81,6 +81,7 @@ class Compiler:
         specs = [self._spec(entry) for entry in entries]
         for key in ("after", "restart_with"):
             self._check_references(key, entries, names)
+        self._check_upstreams(entries)
         self._check_bundle_phases(bundle_phases)
         return tuple(sorted((spec for spec in specs if spec is not None), key=lambda spec: spec.name))
 
@@ -165,6 +166,18 @@ class Compiler:
                 first = next(entry for entry in entries if entry.name == cycle[0])
                 self.problems.append(first.problem(f"{key}: these tasks wait for each other: {shown}", key))
 
+    def _check_upstreams(self, entries: Sequence[Entry]) -> None:
+        """What waits for a task that is switched off waits for ever."""
+        off = {entry.name for entry in entries if not entry.model.enabled}
+        for entry in entries:
+            other = entry.model.after
+            if entry.model.enabled and other in off:
+                message = (
+                    f"after: this task can never fire: {other!r} is not enabled; "
+                    "enable that one, or add `enabled: false` here, too"
+                )
+                self.problems.append(entry.problem(message, "after"))
+
     def _check_bundle_phases(self, uses: Sequence[PhaseUse]) -> None:
         """A phase that a priority names must be one of some market in use."""
         known = {phase for table in self._markets.values() for phase in table.phases} | {PLAIN}
@@ -175,6 +188,8 @@ class Compiler:
 
 
 def _can_fire(trigger: Trigger, table: MarketTable) -> bool:
+    if not table.sessions:  # the calendar could not be read, which is no mistake in the task
+        return True
     if isinstance(trigger, KeepRunning):
         started = trigger.span_at(table.first, table) is not None
         return started or trigger.next_after(table.first, table) is not None

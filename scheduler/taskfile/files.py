@@ -37,7 +37,7 @@ def read_tasks(directory: Path, *, guard: Callable[[Path], Problem | None] | Non
             merger.problems.append(refused)
             continue
         try:
-            root = read(path)
+            root = read(path, merger.problems)
         except ConfigurationError as error:
             merger.problems += error.problems
         else:
@@ -75,6 +75,11 @@ def task_from_options(
     if compiler.problems:
         raise ConfigurationError(compiler.problems)
     return specs[0]
+
+
+def task_files(directory: Path) -> list[Path]:
+    """The files that ``read_tasks`` reads, be they there or not."""
+    return _paths(directory)[0]
 
 
 def _paths(directory: Path) -> tuple[list[Path], list[Problem]]:

@@ -21,7 +21,6 @@ _NEEDS_TRIGGER = {
 }
 _OF_CALLABLES = ("with", "isolation", "python")
 _OF_PROCESSES = ("env", "working_directory", "memory_limit", "nice")
-_TOO_LATE = frozenset({events.DAEMON_STOPPING, events.DAEMON_STOPPED})
 
 Misfit = tuple[tuple[str, ...], str]  # the path to a key (empty: the task), and what is wrong with it
 
@@ -89,8 +88,8 @@ def _value_misfits(given: list[str], model: TaskModel) -> list[Misfit]:
         wrong.append((("during",), f"during: {SESSION!r} already holds from the first phase to the last"))
     if "catchup" in given and "catchup_until" in given:
         wrong.append((("catchup_until",), "catchup_until: stands instead of catchup; keep one of the two"))
-    late = [event for event in model.on or () if event in _TOO_LATE]
-    wrong += [(("on",), f"on: nothing is started any more at {event}") for event in late]
+    deaf = [event for event in model.on or () if event in events.UNHEARD]
+    wrong += [(("on",), f"on: no task hears of {event}: {events.UNHEARD[event]}") for event in deaf]
     return wrong
 
 

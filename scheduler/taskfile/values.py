@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from string import Formatter
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -16,14 +15,10 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from scheduler.core import events
+from scheduler.core import events, template
 from scheduler.core.durations import parse_duration
 from scheduler.core.triggers import PLAIN, Anchor, can_fire, parse_anchor
 from scheduler.yamlfile import suggest
-
-TEMPLATE_NAMES = frozenset(
-    ("session", "due", "phase", "task", "attempt", "priority", "market", "event", "subject", "run_id")
-)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -133,15 +128,10 @@ def _event(value: object) -> str:
 def _template(value: object) -> str:
     """Text with ``{name}`` in it, of which each must be known; ``{{`` stands for a brace."""
     text = _any_text(value)
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError:
-        raise ValueError(f"{text!r} has a single brace; write {{{{ or }}}} for a brace itself") from None
-    for _, name, form, conversion in parts:
-        if name is not None and (form or conversion or name not in TEMPLATE_NAMES):
-            written = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            known = f"; known are {', '.join(sorted(TEMPLATE_NAMES))}, and {{{{ and }}}} are braces"
-            raise ValueError(f"{{{written}}} cannot be filled in{suggest(name, TEMPLATE_NAMES) or known}")
+    for written in template.placeholders(text):
+        if written not in template.NAMES:
+            known = f"; known are {', '.join(sorted(template.NAMES))}, and {{{{ and }}}} are braces"
+            raise ValueError(f"{{{written}}} cannot be filled in{suggest(written, template.NAMES) or known}")
     return text
 
 

@@ -135,6 +135,11 @@ class Desk:
         self._order += 1
         heapq.heappush(self._ends, (at, self._order, ended))
 
+    def end(self, run: Run, ended: RunEnded) -> None:
+        """A run ends now, and not as its script has it."""
+        self._over.add(run)
+        self.tell(ended)
+
     def until(self, text: str) -> Desk:
         """Drive time to an instant, excluded: what is due at it is not yet done."""
         goal = instant(text)
@@ -166,7 +171,7 @@ class Desk:
             rows = sorted((r for r in self.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt))
             clock = [r for r in rows if r.cause in ("tick", "catch-up", "retry")]
             newest = max((r.last_due or r.due for r in clock), default=self.now - 1)
-            running = tuple(r for r in rows if r.status is Status.RUNNING)
+            running = tuple(r for r in rows if r.status in (Status.QUEUED, Status.RUNNING))
             trigger = self.engine.tasks[name].trigger
             due = trigger.last_before(self.now + 1, self.table) if isinstance(trigger, KeepRunning) else None
             begun = None if due is None else (due, max((r.attempt for r in rows if r.due == due), default=0))

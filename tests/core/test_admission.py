@@ -166,5 +166,12 @@ def test_a_stretch_without_probes_was_a_quiet_one() -> None:
 
 def test_an_answer_before_its_time_is_no_credit() -> None:
     window = LagWindow()
-    window.note(SECOND, SECOND - MILLISECOND)
+    for probe in range(20):
+        window.note(SECOND + probe, SECOND + probe - MILLISECOND)
     assert window.mean(SECOND) == 0
+
+
+def test_a_mean_is_a_whole_number_of_nanoseconds() -> None:
+    window = LagWindow()
+    window.note(SECOND, SECOND + 39)
+    assert repr(window.mean(SECOND)) == "1"  # a twentieth of it

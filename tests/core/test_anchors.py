@@ -86,6 +86,8 @@ def test_ticks_of_sessions_that_reach_over_each_other_come_in_order() -> None:
         ("open-30m", "24", muhurat_week(), "17:45", False),
         ("close+15m", "24", muhurat_week(), "19:30", False),
         ("open+6h", "28", drill_week(), "12:30", True),
+        ("open+3h15m", "28", drill_week(), "12:30", False),  # which is its close
+        ("close-3h15m", "28", drill_week(), "09:15", False),
         ("close-20m", "28", drill_week(), "12:10", False),
         ("break.start", "28", drill_week(), "10:00", False),
     ],
@@ -138,3 +140,44 @@ def test_a_run_of_another_trigger_belongs_to_the_session_begun_latest() -> None:
     assert session is not None
     assert session.date == "2026-11-23"
     assert session_of(CRITICAL, at("20T08:15:00"), NSE) is None
+
+
+def test_of_two_sessions_whose_anchors_fall_together_the_later_one_has_the_run() -> None:
+    trigger = anchors("close+2h", "open-15h45m")  # of Wednesday and of Thursday: 17:30 on Wednesday
+    due = at("25T17:30:00")
+    origin = trigger.origin(due, NSE)
+    assert origin is not None
+    session, anchor = origin
+    assert (session.date, anchor.text) == ("2026-11-26", "open-15h45m")
+    assert len([tick for tick in enumerate_ticks(trigger, NSE) if tick == due]) == 1
+
+
+def test_of_two_anchors_of_one_session_that_fall_together_the_first_has_the_run() -> None:
+    origin = anchors("close+15m", "15:45").origin(at("23T15:45:00"), NSE)
+    assert origin is not None
+    assert origin[1].text == "close+15m"
+
+
+def test_between_its_ticks_a_trigger_belongs_to_no_session_and_is_told_as_a_whole() -> None:
+    trigger = anchors("close+15m", "16:00")
+    assert trigger.origin(at("23T12:00:00"), NSE) is None
+    assert trigger.text_at(at("23T12:00:00"), NSE) == "close+15m, 16:00"
+
+
+def test_the_first_instant_of_a_table_may_be_a_tick_and_the_last_may_not() -> None:
+    midnight = table("UTC", [("2026-11-23", [("open", "00:00", "12:00")])])
+    first = anchors("open")
+    assert first.next_after(midnight.first - 1, midnight) == midnight.first
+    assert first.last_before(midnight.first + 1, midnight) == midnight.first
+    assert first.last_before(midnight.first, midnight) is None
+    end = anchors("close+12h")
+    assert end.next_after(midnight.first, midnight) is None
+    assert end.last_before(midnight.last + 1, midnight) is None
+
+
+def test_the_last_tick_of_a_fortnight_is_found_from_its_end() -> None:
+    trigger = anchors("close+15m")
+    found = trigger.last_before(NSE.last, NSE)
+    assert found is not None
+    assert iso(found) == "2026-12-04T15:45:00+05:30"
+    assert trigger.last_before(found, NSE) == found - 24 * 60 * MINUTE

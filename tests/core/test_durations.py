@@ -23,6 +23,7 @@ from scheduler.core.messages import DAY, HOUR, MILLISECOND, MINUTE, SECOND
         ("90m", 90 * MINUTE),
         ("0s", 0),
         ("3660d", 3660 * DAY),
+        ("5s".zfill(40), 5 * SECOND),  # as long as a text may be
     ],
 )
 def test_a_duration_is_its_parts_added_up(text: str, nanoseconds: int) -> None:
@@ -52,6 +53,8 @@ def test_a_number_of_absurd_length_is_refused_in_a_short_message() -> None:
     with pytest.raises(ValueError, match="not a duration") as caught:
         parse_duration("9" * 1_000_000 + "s")
     assert len(str(caught.value)) < 100
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration("5s".zfill(41))
 
 
 @given(st.integers(0, 3660 * DAY // MILLISECOND))

@@ -26,6 +26,7 @@ from scheduler.core.messages import (
     Status,
     StopRequested,
     TaskHistory,
+    Wake,
 )
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, parse_anchor
 from scheduler.errors import UnknownTaskError
@@ -126,6 +127,31 @@ def test_an_important_task_is_parked_by_its_third_failure_in_ten_minutes() -> No
     desk.tell(ResumeRequested("a"))
     desk.until("2026-11-23T10:01:07+05:30")
     assert desk.outcomes("a")[-1] == ("10:01:05", "completed", "", 1)
+
+
+def test_who_resumed_a_task_and_why_is_said_and_remembered() -> None:
+    desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T10:00:01+05:30", scripts={"a": bad()})
+    desk.until("2026-11-23T10:01:00+05:30").tell(ResumeRequested("a", "asha", "the feed is back"))
+    (said,) = desk.fields("task.resumed")
+    assert said == {"task": "a", "by": "asha", "reason": "the feed is back"}
+    assert desk.remembered["a"]["resumed"] == {
+        "since": desk.now,
+        "by": "asha",
+        "reason": "the feed is back",
+    }
+    desk.tell(Configure((), {"NSE": TABLE}))
+    assert desk.remembered["a"] == {}
+
+
+def test_a_request_about_an_unknown_task_is_refused_before_what_is_due_is_taken_out() -> None:
+    desk = Desk([spec("market-watch", PACE)], TABLE, "2026-11-23T10:00:01+05:30")
+    desk.now = instant("2026-11-23T10:00:05+05:30")
+    with pytest.raises(
+        UnknownTaskError, match=r"no task is named 'market-wach'; did you mean 'market-watch'\?"
+    ):
+        desk.tell(ResumeRequested("market-wach"))
+    desk.tell(Wake())
+    assert desk.starts("market-watch") == ["2026-11-23T10:00:05+05:30"]
 
 
 def test_a_critical_task_in_a_crash_loop_is_announced_once_and_tried_on() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.messages import MINUTE, SECOND, Overlap, Priority, Run, Status, TaskSpec
-from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, Trigger, parse_anchor
+from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, Trigger, parse_anchor
 from tests.core.desk import ALWAYS, NEVER, ON_FAILURE, Script, endless, spec
 from tests.core.world import TABLE, Step, World
 
@@ -35,6 +35,7 @@ TRIGGERS: dict[str, Trigger] = {
     "at others": At(tuple(map(parse_anchor, ("pre-open.start", "open", "12:01", "close")))),
     "cron */7 9-16": Cron("*/7 9-16 * * *", TABLE.zone),
     "cron each minute of open": Cron("* * * * *", TABLE.zone, frozenset({"open"})),
+    "on desk.bell": On(("desk.bell",)),
     "keep_running": KeepRunning(),
     "keep_running open": KeepRunning(frozenset({"open"})),
     "keep_running pre-open, open": KeepRunning(frozenset({"pre-open", "open"})),
@@ -72,9 +73,11 @@ numbers = st.integers(0, 5)
 steps = st.one_of(
     st.builds(Step, st.just("run"), seconds),
     st.builds(Step, st.just("run"), seconds),
-    st.builds(Step, st.sampled_from(["stall", "suspend", "back", "crash"]), hours),
-    st.builds(Step, st.sampled_from(["pause", "resume", "run_now"]), st.just(0), numbers),
-    st.builds(Step, st.sampled_from(["remove", "restore", "promote", "pace"]), st.just(0), numbers),
+    st.builds(Step, st.sampled_from(["stall", "suspend", "back", "crash", "stop"]), hours),
+    st.builds(Step, st.just("pause"), st.sampled_from([0, 0, 5, 100, 4000]), numbers),
+    st.builds(Step, st.sampled_from(["resume", "run_now", "restart", "cancel"]), st.just(0), numbers),
+    st.builds(Step, st.sampled_from(["bell", "linger", "return"]), st.just(0), numbers),
+    st.builds(Step, st.sampled_from(["remove", "restore", "promote", "pace", "amend"]), st.just(0), numbers),
     st.builds(Step, st.just("lag"), st.sampled_from([0, 1, 3, 5, 11])),
 )
 

@@ -18,6 +18,7 @@ from scheduler.core.messages import (
     PauseRequested,
     Priority,
     Reason,
+    Record,
     ResumeRequested,
     RunEnded,
     RunNow,
@@ -27,10 +28,10 @@ from scheduler.core.messages import (
     TaskHistory,
     Wake,
 )
-from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
+from scheduler.core.triggers import After, At, Every, KeepRunning, On, parse_anchor
 from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, ok, spec
 from tests.core.tables import nse_week
-from tests.helpers import iso
+from tests.helpers import instant, iso
 
 TABLE = nse_week()
 CRITICAL_LOOP = {"priority": Priority.CRITICAL, "restart": ALWAYS}
@@ -235,3 +236,121 @@ def test_what_comes_after_a_run_that_a_crash_interrupted_is_accounted_for() -> N
     history = before.crash() | {"down": TaskHistory(before.now)}
     desk = Desk(specs, TABLE, "2026-11-23T10:06:00+05:30", history=history)
     assert outcomes_of(desk, "down") == [("10:00:00", 0, "skipped", "upstream")]
+
+
+def test_a_run_for_an_event_has_a_due_of_its_own_although_the_clock_went_back_before_a_restart() -> None:
+    """Both came to be due at the first instant that was ever expected of the task."""
+    listener = spec("resync", On(("clock.stepped",)))
+    desk = Desk([listener], TABLE, "2026-11-23T10:00:00+05:30")
+    desk.sleep("2026-11-22T10:00:00+05:30").tell(ClockStepped(-86_400 * SECOND))
+    history = desk.crash()["resync"]._replace(expected_from=instant("2026-11-23T10:00:00+05:30"))
+    again = Desk([listener], TABLE, "2026-11-22T11:00:00+05:30", history={"resync": history})
+    again.sleep("2026-11-22T12:00:00+05:30").tell(ClockStepped(3600 * SECOND))
+    assert len({run.due for run in desk.started + again.started}) == 2
+
+
+def test_a_run_by_hand_and_one_for_an_event_are_two_although_the_clock_went_back() -> None:
+    desk = Desk([spec("resync", On(("clock.stepped",)))], TABLE, "2026-11-23T10:00:00+05:30")
+    desk.sleep("2026-11-22T10:00:00+05:30").tell(RunNow("resync"))
+    desk.until("2026-11-22T10:00:10+05:30").tell(ClockStepped(SECOND))
+    assert len({run.due for run in desk.started}) == 2
+
+
+def test_a_loop_that_comes_back_to_its_stretch_by_reloads_counts_on() -> None:
+    """The ledger knows the attempts of the stretch that now holds again; the engine had forgotten them."""
+    wide, narrow = (
+        spec("feed", KeepRunning(frozenset(during))) for during in (("pre-open", "open"), ("open",))
+    )
+    desk = Desk([wide], TABLE, "2026-11-23T09:30:00+05:30", scripts={"feed": endless})
+    begun = (instant("2026-11-23T09:00:00+05:30"), 1)
+    for task, history in (
+        (narrow, TaskHistory(desk.now + 1)),
+        (wide, TaskHistory(desk.now + 1, begun=begun)),
+    ):
+        desk.tell(Configure((task,), {"NSE": TABLE}, {}, {"feed": history}))
+        desk.until(iso(desk.now + MINUTE))
+    assert [(iso(run.due)[11:16], run.attempt) for run in desk.started] == [
+        ("09:00", 1), ("09:15", 1), ("09:00", 2),
+    ]  # fmt: skip
+
+
+def test_what_ran_when_the_scheduler_was_killed_has_failed_although_its_task_is_no_more() -> None:
+    ran = Record("gone", instant("2026-11-23T09:20:00+05:30"), 1, Status.RUNNING, started=1)
+    history = {"gone": TaskHistory(ran.due + 1, (ran,), ran)}
+    desk = Desk([], TABLE, "2026-11-23T09:30:00+05:30", history=history)
+    assert desk.outcomes("gone") == [("09:20:00", "failed", "interrupted", 1)]
+
+
+def test_a_pause_that_ends_while_all_stops_starts_nothing_and_says_nothing() -> None:
+    tasks = [spec("loop", OPEN, **CRITICAL_LOOP), spec("a", PACE, stop_grace=20 * SECOND)]
+    desk = Desk(tasks, TABLE, "2026-11-23T10:00:00+05:30", scripts={"loop": endless, "a": ok(600)})
+    desk.tell(PauseRequested("loop", desk.now + 5 * SECOND))
+    desk.until("2026-11-23T10:00:01+05:30").tell(StopRequested())
+    desk.until("2026-11-23T10:00:10+05:30")
+    assert outcomes_of(desk, "loop") == [("09:15:00", 1, "cancelled", "paused")]
+    assert "paused" in desk.remembered["loop"]  # the next scheduler will see whether that is over
+
+
+def test_a_loop_resumed_while_all_stops_is_not_missed_as_well() -> None:
+    tasks = [spec("loop", OPEN, **CRITICAL_LOOP), spec("a", PACE, stop_grace=20 * SECOND)]
+    desk = Desk(tasks, TABLE, "2026-11-23T10:00:00+05:30", scripts={"loop": endless, "a": ok(600)})
+    desk.tell(PauseRequested("loop"))
+    desk.until("2026-11-23T10:00:01+05:30").tell(StopRequested())
+    desk.tell(ResumeRequested("loop"))
+    assert outcomes_of(desk, "loop") == [("09:15:00", 1, "cancelled", "paused")]
+
+
+def test_a_retry_that_a_short_pause_gave_up_is_not_remembered_as_still_to_come() -> None:
+    task = spec("a", Every({"closed": 30 * MINUTE}), restart=ALWAYS)
+    desk = Desk([task], TABLE, "2026-11-23T20:00:00+05:30", scripts={"a": bad()})
+    desk.until("2026-11-23T20:02:30+05:30")
+    assert desk.remembered["a"]["health"]["until"] > desk.now
+    since = desk.remembered["a"]["health"]["since"]
+    desk.tell(PauseRequested("a", desk.now + SECOND))
+    desk.until("2026-11-23T20:02:32+05:30")
+    health = desk.remembered["a"]["health"]
+    assert (health["until"], health["since"], health["health"]) == (None, since, "crash-looping")
+
+
+def test_what_is_remembered_of_a_retry_moves_with_it_when_the_clock_steps() -> None:
+    task = spec("a", Every({"closed": 30 * MINUTE}), restart=ALWAYS)
+    desk = Desk([task], TABLE, "2026-11-23T20:00:00+05:30", scripts={"a": bad()})
+    desk.until("2026-11-23T20:02:30+05:30")
+    until = desk.remembered["a"]["health"]["until"]
+    desk.sleep("2026-11-23T20:12:30+05:30").tell(ClockStepped(10 * MINUTE))
+    assert desk.remembered["a"]["health"]["until"] == until + 10 * MINUTE
+
+
+def test_a_retry_that_finds_its_task_running_is_not_remembered_as_still_to_come() -> None:
+    """The tick that comes due with the retry goes instead of it."""
+    task = spec("a", PACE, restart=ALWAYS)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": bad(0)})
+    desk.until("2026-11-23T10:00:03.5+05:30").scripts["a"] = endless
+    desk.sleep("2026-11-23T10:00:10+05:30").tell(Wake())
+    health = desk.remembered["a"]["health"]
+    assert health["until"] is None or health["until"] <= desk.now
+
+
+def test_a_loop_by_hand_that_completes_has_had_its_run_in_this_stretch() -> None:
+    desk = Desk([spec("loop", OPEN)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"loop": ok(60)})
+    desk.until("2026-11-23T10:05:00+05:30").tell(RunNow("loop"))
+    desk.until("2026-11-23T10:10:00+05:30")
+    assert [attempt for _, attempt in identities(desk, "loop")] == [1, 2]
+
+
+def test_a_retry_that_waits_for_a_slot_after_a_crash_is_awaited_by_what_comes_after_it() -> None:
+    specs = [
+        spec("hog", At((parse_anchor("10:01"),)), priority=Priority.CRITICAL),
+        spec("up", At((parse_anchor("10:00"),)), if_interrupted="retry"),
+        spec("down", After("up")),
+    ]
+    before = Desk(specs, TABLE, "2026-11-23T09:59:00+05:30", scripts={"up": endless})
+    before.until("2026-11-23T10:00:30+05:30")
+    history = before.crash() | {"down": TaskHistory(before.now)}
+    history["hog"] = TaskHistory(before.now)
+    desk = Desk(
+        specs, TABLE, "2026-11-23T10:01:00+05:30", history=history, scripts={"hog": ok(30)},
+        admission=Admission(slots=1, reserved=0),
+    )  # fmt: skip
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert outcomes_of(desk, "down") == [("10:00:00", 1, "completed", "")]

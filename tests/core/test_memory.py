@@ -50,7 +50,7 @@ def test_a_parked_task_stays_parked_in_the_next_scheduler_and_says_so() -> None:
     assert (said["reason"], said["failures"], said["ends_by"]) == (
         "ValueError: no",
         3,
-        "a changed definition",
+        "`scheduler resume a`, or a changed definition",
     )
 
 

@@ -62,6 +62,7 @@ def test_the_diagram_shows_every_transition_that_does_something() -> None:
     )
     assert len(arrows) == told
     assert diagram().startswith("stateDiagram-v2\n    [*] --> HEALTHY\n")
+    assert diagram().endswith("\n    PARKED --> HEALTHY: resumed / announce that it was resumed\n")
 
 
 def test_the_backoff_is_a_second_doubling_to_half_a_minute_while_the_market_trades() -> None:
@@ -81,6 +82,11 @@ def test_jitter_takes_off_at_most_a_quarter_and_adds_nothing(
     whole = backoff(failures, trading=trading, jitter=no_jitter)
     delay = backoff(failures, trading=trading, jitter=lambda: draw)
     assert whole * 3 // 4 <= delay <= whole
+
+
+def test_jitter_takes_off_its_share_of_a_quarter() -> None:
+    assert backoff(5, trading=True, jitter=lambda: 0.5) == 14 * SECOND
+    assert backoff(9, trading=False, jitter=lambda: 0.25) == 240 * SECOND
 
 
 happenings = st.lists(
@@ -151,3 +157,22 @@ def test_a_crash_loop_is_tried_on_and_over_after_one_success() -> None:
     assert supervisor.succeeded() is Verdict.RECOVER
     assert supervisor.failed(MINUTE) in TRYING
     assert supervisor.health is Health.BACKING_OFF
+
+
+def test_a_success_counts_failures_from_nothing_although_nobody_restarts_the_task() -> None:
+    for failures in (1, 3):
+        supervisor = Supervisor(RestartPolicy("never"))
+        for at in range(failures):
+            supervisor.failed(at)
+        assert supervisor.consecutive == failures
+        assert supervisor.succeeded() is Verdict.NOTHING
+        assert supervisor.consecutive == 0
+
+
+def test_what_the_scheduler_before_parked_is_parked_after_as_many_failures() -> None:
+    supervisor = Supervisor(STRICT)
+    supervisor.park(7)
+    assert (supervisor.health, supervisor.consecutive, supervisor.restarts) == (Health.PARKED, 7, 0)
+    assert supervisor.failed(MINUTE) is Verdict.NOTHING
+    assert supervisor.consecutive == 8
+    assert supervisor.succeeded() is Verdict.RECOVER

@@ -122,3 +122,41 @@ def test_the_garbage_of_timers_that_have_gone_off_is_swept_with_the_next_one_set
     timetable.set(timers[0], 2)
     assert len(timetable) == 11
     assert entries(timetable) <= 2 * len(timetable) + CONSTANT
+
+
+def test_timers_that_are_set_go_off_after_a_sweep_too() -> None:
+    timetable: Timetable[int] = Timetable()
+    timers = [Timer(number, 0, number) for number in range(10)]
+    for timer in timers:
+        timetable.set(timer, 5000 + timer.owner)
+    for when in range(1000):
+        timetable.set(timers[0], when)  # swept a dozen times
+    assert [(when, timer.owner) for when, timer in timetable.pop_due(9999)] == [
+        (999, 0), *((5000 + number, number) for number in range(1, 10)),
+    ]  # fmt: skip
+
+
+def test_it_is_swept_when_garbage_outweighs_what_lives_by_64_entries_and_not_before() -> None:
+    timetable: Timetable[int] = Timetable()
+    timers = [Timer(number, 0, number) for number in range(10)]
+    for timer in timers:
+        timetable.set(timer, 5000)
+    for when in range(64 + 10):
+        timetable.set(timers[0], when)
+    assert entries(timetable) == 64 + 2 * 10
+    timetable.set(timers[0], 100)
+    assert entries(timetable) == 10
+
+
+def test_it_knows_how_much_is_in_it_whatever_was_taken_out() -> None:
+    timetable: Timetable[int] = Timetable()
+    timers = [Timer(number, 0, number) for number in range(6)]
+    assert timetable._entries == 0
+    for timer in timers:
+        timetable.set(timer, 10)
+    timetable.set(timers[5], 20)
+    timetable.set(timers[4], None)
+    assert timetable.next() == 10  # which takes two from the end of the first bucket
+    assert timetable._entries == entries(timetable) == 5
+    timetable.pop_due(10)
+    assert timetable._entries == entries(timetable) == 1

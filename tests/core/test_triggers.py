@@ -91,6 +91,14 @@ def test_a_pace_of_nothing_is_refused(pace: int) -> None:
         Every({"open": pace})
 
 
+@pytest.mark.parametrize("offset, share", [(-1, 0.0), (0, -0.1), (0, 1.0)])
+def test_a_grid_is_shifted_by_no_less_than_nothing_and_no_more_than_its_pace(
+    offset: int, share: float
+) -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        Every({"*": MINUTE}, offset=offset, share=share)
+
+
 def test_a_pace_that_never_holds_is_never_due() -> None:
     assert Every({"open": None}).next_after(NSE.first, NSE) is None
     assert Every({"open": None}).last_before(NSE.last, NSE) is None
@@ -182,3 +190,10 @@ def test_what_holds_from_the_first_instant_of_the_table_has_no_start_in_it() -> 
     assert enumerate_ticks(trigger, market) == []
     assert trigger.count_between(market.first, market.last, market) == 0
     assert trigger.last_before(market.last, market) is None
+
+
+def test_a_stretch_that_begins_with_the_second_piece_of_a_table_has_a_start() -> None:
+    market = table("UTC", [("2026-11-23", [("open", "09:00", "12:00")])])
+    assert len(market.pieces) == 3
+    opening = market.pieces[1].start
+    assert KeepRunning(frozenset({"open"})).span_at(opening, market) == (opening, market.pieces[2].start)

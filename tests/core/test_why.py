@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from scheduler.core.definition import fingerprint
 from scheduler.core.market import MarketTable
 from scheduler.core.messages import MINUTE, SECOND, Priority, Record, Remembered, Status, TaskSpec
 from scheduler.core.reasons import Known
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, Trigger, parse_anchor
 from scheduler.core.why import Explanation, why_market
 from scheduler.core.why_task import why_task
-from tests.core.desk import spec
+from tests.core.desk import Desk, spec
 from tests.core.tables import DRILL, always, drill_week, nse_week, square_off_week
 from tests.helpers import instant
 
@@ -358,7 +359,7 @@ UNTIL = instant("2026-11-23T12:00:31+05:30")
             "failures",
             (
                 "is parked since 11:58, after 5 failures in a row (ValueError: no), "
-                "until it has a changed definition."
+                "until `scheduler resume a`, or a changed definition."
             ),
         ),
         (
@@ -416,7 +417,22 @@ def test_a_task_says_what_holds_it_up(remembered: Remembered, state: str, cause:
     assert found.sentence == AT_NOON + words
     assert (found.facts["state"], found.facts["cause"]) == (state, cause)
     ended = asked(PACE, NOON, known=Known(None, remembered, scheduler=False))
-    assert ended.facts["state"] == (state if state in ("parked", "paused") else "waiting")
+    assert ended.facts["state"] == (state if state == "paused" else "waiting")
+
+
+def test_parking_outlives_the_scheduler_for_the_task_that_was_parked_only() -> None:
+    """Its successor goes by the definition too."""
+    task = spec("a", PACE, priority=Priority.NICE_TO_HAVE)
+    health = {**FAILING, "health": "parked", "until": None, "definition": fingerprint(task)}
+    known = Known(None, {"a": {"health": health}}, scheduler=False)
+    assert asked(PACE, NOON, known=known).facts["state"] == "parked"
+    assert asked(PACE, NOON, known=known, timeout=SECOND).facts["state"] == "waiting"
+
+
+def test_a_loop_is_never_shed() -> None:
+    shedding = {"": {"shedding": {"since": SINCE, "priorities": ["nice-to-have"]}}}
+    found = asked(KeepRunning(OPEN_ONLY), HOLIDAY, known=Known(None, shedding, scheduler=True))
+    assert found.facts["cause"] == "during"
 
 
 def test_what_has_passed_holds_up_nothing() -> None:
@@ -435,11 +451,14 @@ def test_what_comes_after_a_parked_task_says_why_that_one_does_not_run() -> None
     found = asked(After("report"), NOON, REPORT, known=Known(None, parked, scheduler=True))
     assert found.sentence == (
         f"{AT_NOON}waits for report to complete, which is parked since 11:58, after 5 failures in a row "
-        "(ValueError: no), until it has a changed definition."
+        "(ValueError: no), until `scheduler resume report`, or a changed definition."
     )
 
 
 DUE = instant("2026-11-23T12:00:00+05:30")
+
+
+RUNNING = "a is running since 12:00, as was due 12:00, at Mon 23 November 2026 12:00:13 IST"
 
 
 def ran(status: Status, reason: str = "", error: str = "", ended: int | None = DUE + SECOND) -> Record:
@@ -467,17 +486,80 @@ def test_the_latest_run_is_said(last: Record, words: str) -> None:
 @pytest.mark.parametrize("scheduler,ended", [(True, None), (None, DUE + 60 * SECOND)])
 def test_what_runs_says_since_when(scheduler: bool | None, ended: int | None) -> None:
     status = Status.RUNNING if ended is None else Status.COMPLETED
-    found = asked(PACE, NOON, known=Known(ran(status, ended=ended), scheduler=scheduler))
-    assert found.sentence == (
-        "a is running since 12:00, as was due 12:00, at Mon 23 November 2026 12:00:13 IST; "
-        "it is next due 12:01."
-    )
+    found = asked(PACE, NOON, known=Known(scheduler=scheduler, running=ran(status, ended=ended)))
+    assert found.sentence == RUNNING + "; it is next due 12:01."
     assert found.facts["state"] == "running"
 
 
 def test_what_ran_when_the_scheduler_ended_does_not_run() -> None:
-    found = asked(PACE, NOON, known=Known(ran(Status.RUNNING, ended=None), scheduler=False))
+    run = ran(Status.RUNNING, ended=None)
+    found = asked(PACE, NOON, known=Known(run, scheduler=False, running=run))
     assert found.sentence.endswith("its last run, due 12:00, is on record as running.")
+
+
+@pytest.mark.parametrize(
+    "remembered,options,words",
+    [
+        (
+            {"a": {"paused": {"since": SINCE, "until": None}}},
+            {},
+            "; but it was paused by an operator, 11:58, until it is resumed.",
+        ),
+        (
+            {"a": {"paused": {"since": SINCE, "until": instant("2026-11-23T14:00:00+05:30")}}},
+            {},
+            "; but it was paused by an operator, 11:58, until 14:00; it is next due 14:00.",
+        ),
+        (
+            {"a": {"health": {**FAILING, "health": "parked", "until": None}}},
+            {},
+            (
+                "; but it is parked since 11:58, after 5 failures in a row (ValueError: no), until "
+                "`scheduler resume a`, or a changed definition."
+            ),
+        ),
+        ({}, {"enabled": False}, "; but it is disabled (enabled: false)."),
+    ],
+)
+def test_what_runs_although_it_is_barred_says_both(
+    remembered: Remembered, options: dict[str, Any], words: str
+) -> None:
+    known = Known(None, remembered, scheduler=True, running=ran(Status.RUNNING, ended=None))
+    found = asked(PACE, NOON, known=known, **options)
+    assert found.sentence == RUNNING + words
+    assert found.facts["state"] == "running"
+
+
+def test_a_run_goes_on_whatever_was_skipped_or_run_by_hand_since() -> None:
+    skipped = Record("a", DUE + 5 * SECOND, 0, Status.SKIPPED, "overlap", count=2, last_due=DUE + 10 * SECOND)
+    by_hand = Record("a", DUE + 5 * SECOND, 1, Status.COMPLETED, "", DUE + 5 * SECOND, DUE + 6 * SECOND)
+    for last in (skipped, by_hand):
+        known = Known(last, scheduler=True, running=ran(Status.RUNNING, ended=None))
+        for trigger in (PACE, KeepRunning(OPEN_ONLY)):
+            assert asked(trigger, NOON, known=known).facts["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    "trigger", [PACE, at("open"), KeepRunning(OPEN_ONLY), KeepRunning(), Cron("15 9 * * *", INDIA)]
+)
+def test_what_the_engine_refuses_is_said_to_be_refused(trigger: Trigger) -> None:
+    table = assumed_from(TABLE, "2026-11-25T00:00:00+05:30", "refuse")
+    opening = "2026-11-25T09:15:00+05:30"
+    desk = Desk([spec("a", trigger)], table, "2026-11-25T09:14:00+05:30").until("2026-11-25T09:15:01+05:30")
+    assert desk.started == []
+    found = asked(trigger, opening, table=table)
+    assert (found.facts["state"], found.facts["cause"]) == ("refused", "horizon")
+    assert found.sentence.startswith(
+        "a does not run at Wed 25 November 2026 09:15 IST: it is refused, as what is known of NSE ends "
+        "with Tuesday 24 November 2026 (beyond_horizon: refuse)"
+    )
+    assert "kept running" not in found.sentence
+
+
+def test_a_loop_is_to_be_kept_running_as_far_as_the_market_does_not_refuse() -> None:
+    table = assumed_from(TABLE, "2026-11-26T00:00:00+05:30", "refuse")
+    found = asked(KeepRunning(), "2026-11-25T12:00:00+05:30", table=table)
+    assert found.sentence.startswith("a is to be kept running until Thursday 26 November 00:00 at")
 
 
 def test_a_loop_that_should_run_and_does_not_is_told_as_such() -> None:

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from scheduler.core.admission import Admission
+from scheduler.core.market import MarketTable
 from scheduler.core.messages import (
     MILLISECOND,
     SECOND,
+    CancelRequested,
     Cause,
     ClockStepped,
     Configure,
     Event,
+    Happened,
     Instant,
     LoopLag,
     PauseRequested,
@@ -26,11 +29,14 @@ from scheduler.core.messages import (
     Reason,
     Record,
     Remembered,
+    RestartRequested,
     ResumeRequested,
     Run,
     RunEnded,
     RunNow,
+    RunReturned,
     Status,
+    StopRequested,
     TaskHistory,
     TaskSpec,
     Wake,
@@ -42,42 +48,73 @@ from tests.helpers import instant, iso
 
 TABLE = nse_week()
 DATES = ("20", "23", "25", "26", "27", "30")  # of November 2026
-TRADING = [tuple(instant(f"2026-11-{day}T{t}:00+05:30") for t in ("09:15", "15:30")) for day in DATES]
-FROM_PRE_OPEN = [(opening - 15 * 60 * SECOND, close) for opening, close in TRADING]
+EARLY = [("pre-open", "09:00", "09:15"), ("open", "09:15", "13:00")]
+AMENDED = (
+    TABLE,
+    nse_week(changes={f"2026-11-{day}": EARLY for day in ("23", "26")}),
+    nse_week(changes={"2026-11-25": None, "2026-11-20": EARLY}),
+)
+Stretches = list[tuple[Instant, Instant]]
+
+
+def _hours(closes: Mapping[str, str | None]) -> Stretches:
+    """From open to close of each date, with other closes, or none at all, on some."""
+    days = [(day, closes.get(day, "15:30")) for day in DATES]
+    return [
+        (instant(f"2026-11-{day}T09:15:00+05:30"), instant(f"2026-11-{day}T{close}:00+05:30"))
+        for day, close in days
+        if close
+    ]
+
+
+TRADING = dict(
+    zip(
+        (table.version for table in AMENDED),
+        (_hours({}), _hours({"23": "13:00", "26": "13:00"}), _hours({"25": None, "20": "13:00"})),
+        strict=True,
+    )
+)
 LONGEST_BACKOFF = 300 * SECOND  # a retry that would come after the stretch is none
 CLOCK_DRIVEN = ("tick", "catch-up", "retry")
 
 Identity = tuple[str, int, int]  # task, due, attempt
 
 
-def stretch(task: TaskSpec, now: Instant) -> tuple[Instant, Instant] | None:
+def stretches(trigger: KeepRunning, table: MarketTable) -> Stretches:
+    """Where a loop is to run, all in all."""
+    assert trigger.during is not None
+    early = 15 * 60 * SECOND if "pre-open" in trigger.during else 0
+    return [(opening - early, close) for opening, close in TRADING[table.version]]
+
+
+def stretch(task: TaskSpec, now: Instant, table: MarketTable) -> tuple[Instant, Instant] | None:
     """Where a keep_running task is to run round an instant."""
     assert isinstance(task.trigger, KeepRunning)
     if task.trigger.during is None:
         return 0, 1 << 62
-    stretches = FROM_PRE_OPEN if "pre-open" in task.trigger.during else TRADING
-    return next(((start, end) for start, end in stretches if start <= now < end), None)
+    return next(((a, b) for a, b in stretches(task.trigger, table) if a <= now < b), None)
 
 
-def law_4(task: TaskSpec, run: Run, now: Instant) -> bool:
+def law_4(task: TaskSpec, run: Run, now: Instant, table: MarketTable) -> bool:
     """Whether a run may be started at an instant: on time, or not too late and in its stretch of the day."""
     if run.cause not in (*CLOCK_DRIVEN, "interrupted") or now - run.due <= SECOND:
         return True
     if isinstance(task.trigger, KeepRunning):
-        found = stretch(task, now)
+        found = stretch(task, now, table)
         return found is not None and found[0] in (run.due, 0)
-    crossed = any(run.due < edge <= now for session in TRADING for edge in session)
+    crossed = any(run.due < edge <= now for session in TRADING[table.version] for edge in session)
     if run.attempt > 1:
         return not (crossed and isinstance(task.trigger, At | Cron))
     return now - run.due <= task.catchup and not crossed
 
 
-def _begun(task: TaskSpec, rows: Iterable[Record], at: Instant) -> tuple[Instant, int] | None:
+def _begun(
+    task: TaskSpec, rows: Iterable[Record], at: Instant, table: MarketTable
+) -> tuple[Instant, int] | None:
     """How often the loop of the latest stretch at an instant was started."""
     if not isinstance(task.trigger, KeepRunning) or task.trigger.during is None:
         return None
-    stretches = FROM_PRE_OPEN if "pre-open" in task.trigger.during else TRADING
-    due = max((start for start, _ in stretches if start <= at), default=None)
+    due = max((start for start, _ in stretches(task.trigger, table) if start <= at), default=None)
     return None if due is None else (due, max((row.attempt for row in rows if row.due == due), default=0))
 
 
@@ -89,13 +126,18 @@ class Witness(Desk):
         self.latest = latest  # the latest instant there has been
         self.alive: dict[Run, Priority] = {}
         self.shedding: set[Priority] = set()
-        self.manual: set[tuple[str, int]] = set()
+        self.caused: set[tuple[str, int]] = set()  # runs by hand and for events
+        self.lingering: dict[str, Run] = {}
         super().__init__(*args, **options)
 
     def tell(self, event: Event) -> None:
         self.latest = max(self.latest, self.now)
         if isinstance(event, RunEnded):
             self.alive.pop(event.run, None)
+            if event.lingering:
+                self.lingering[event.run.task] = event.run
+        elif isinstance(event, RunReturned):
+            del self.lingering[event.run.task]
         started, said = len(self.started), len(self.said)
         super().tell(event)
         starts = self.started[started:]
@@ -119,10 +161,13 @@ class Witness(Desk):
         key = (run.task, run.due, run.attempt)
         assert key not in self.keys, f"started twice: {shown}"
         self.keys.add(key)
-        if run.cause == Cause.MANUAL:  # due at once, or right after what was started last
-            self.manual.add((run.task, run.due))
-        assert run.due <= self.latest or (run.task, run.due) in self.manual, f"before its due: {shown}"
-        assert law_4(task, run, self.now), f"too late: {shown}"
+        if run.cause in (Cause.MANUAL, Cause.EVENT):  # due at once, or right after what was started last
+            self.caused.add((run.task, run.due))
+        assert run.due <= self.latest or (run.task, run.due) in self.caused, f"before its due: {shown}"
+        assert law_4(task, run, self.now, self.table), f"too late: {shown}"
+        assert run.task not in self.lingering, f"while its thread has not returned: {shown}"
+        if run.cause != Cause.MANUAL:
+            assert not self.engine.tasks[run.task].paused, f"while it is paused: {shown}"
         assert all(run.task != other.task for other in self.alive), f"while another runs: {shown}"
         if run.cause in (Cause.TICK, Cause.CATCH_UP) and not isinstance(task.trigger, KeepRunning):
             assert task.priority not in self.shedding, f"although shed: {shown}"
@@ -139,6 +184,7 @@ class Segment(NamedTuple):
     """A task as it was defined for a while."""
 
     trigger: Trigger
+    table: MarketTable
     since: Instant
     until: Instant | None = None
 
@@ -169,8 +215,10 @@ class World:
         self._scripts = scripts
         self._slots = slots, reserved
         self.rewound = False
+        self.ended_by_hand: set[str] = set()  # a loop that an operator ended is down for its stretch
+        self.table = TABLE
         now = instant(at)
-        self.segments = {name: [Segment(task.trigger, now)] for name, task in self.tasks.items()}
+        self.segments = {name: [Segment(task.trigger, TABLE, now)] for name, task in self.tasks.items()}
         self.desk = self._desk(now, set(), now, {})
 
     def _desk(
@@ -182,7 +230,7 @@ class World:
         remembered: Remembered | None = None,
     ) -> Witness:
         return Witness(
-            self.tasks.values(), TABLE, iso(now), scripts=self._scripts, history=history,
+            self.tasks.values(), self.table, iso(now), scripts=self._scripts, history=history,
             remembered=remembered, admission=Admission(*self._slots), keys=keys, latest=latest,
         )  # fmt: skip
 
@@ -206,6 +254,13 @@ class World:
     def _back(self, step: Step) -> None:
         self.desk.sleep(self._at(-step.seconds)).tell(ClockStepped(-step.seconds * SECOND))
 
+    def _stop(self, step: Step) -> None:
+        """The process ends what runs, for as long as it takes, and another one comes up later."""
+        self.desk.tell(StopRequested())
+        self.desk.until(self._at(20))  # a stop_grace, and then some
+        assert self.desk.engine.idle(), "nothing outlives the stop"
+        self._crash(step)
+
     def _crash(self, step: Step) -> None:
         """The process dies at once and another one comes up some time later."""
         old = self.desk
@@ -215,8 +270,35 @@ class World:
         self.desk.rows = old.rows | self.desk.rows
 
     def _pause(self, step: Step) -> None:
+        """For some time, or until somebody resumes it."""
         if name := self._named(step.task):
-            self.desk.tell(PauseRequested(name))
+            until = self.desk.now + step.seconds * SECOND if step.seconds else None
+            self.desk.tell(PauseRequested(name, until))
+
+    def _restart(self, step: Step) -> None:
+        if name := self._named(step.task):
+            self.desk.tell(RestartRequested(name))
+
+    def _cancel(self, step: Step) -> None:
+        for run in [run for run in self.desk.alive if run.task == self._named(step.task)]:
+            self.desk.tell(CancelRequested(run.run_id))
+            self.ended_by_hand.add(run.task)
+            self.desk.until(iso(self.desk.now + MILLISECOND))
+            assert run not in self.desk.alive
+
+    def _bell(self, _: Step) -> None:
+        """Something that tasks wait for."""
+        self.desk.tell(Happened("desk.bell", "info", {}))
+
+    def _linger(self, step: Step) -> None:
+        """The task's run times out, but its thread does not return."""
+        for run in [run for run in self.desk.alive if run.task == self._named(step.task)]:
+            self.desk.end(run, RunEnded(run, Status.FAILED, Reason.TIMEOUT, "timed out", lingering=True))
+
+    def _return(self, step: Step) -> None:
+        run = self.desk.lingering.get(self._named(step.task) or "")
+        if run is not None:
+            self.desk.tell(RunReturned(run))
 
     def _resume(self, step: Step) -> None:
         if name := self._named(step.task):
@@ -258,28 +340,33 @@ class World:
         if name := self._named(step.task):
             task = self.tasks[name]
             others = [t.trigger for t in self.all.values() if type(t.trigger) is type(task.trigger)]
-            waits = self.desk.engine.tasks[name].queued  # by the old definition: no row says so yet
-            if not isinstance(task.trigger, After | KeepRunning) and waits is None:
+            if not isinstance(task.trigger, After | KeepRunning):
                 self._reload(self.tasks | {name: replace(task, trigger=others[step.task % len(others)])})
 
-    def _reload(self, tasks: Mapping[str, TaskSpec]) -> None:
-        now = self.desk.now
+    def _amend(self, step: Step) -> None:
+        """The market gets other hours."""
+        self._reload(self.tasks, AMENDED[step.task % len(AMENDED)])
+
+    def _reload(self, tasks: Mapping[str, TaskSpec], table: MarketTable | None = None) -> None:
+        now, table = self.desk.now, table or self.table
         if now < self.desk.latest:
             return  # "after the change" would have two meanings
         for name in self.tasks.keys() | tasks.keys():
             old, new = self.tasks.get(name), tasks.get(name)
             segments = self.segments.setdefault(name, [])
-            if old is not None and (new is None or new.trigger != old.trigger):
+            same = old is not None and new is not None and new.trigger == old.trigger and table is self.table
+            if old is not None and not same:
                 segments[-1] = segments[-1]._replace(until=now)
-            if new is not None and (old is None or new.trigger != old.trigger):
-                segments.append(Segment(new.trigger, now))
+            if new is not None and not same:
+                segments.append(Segment(new.trigger, table, now))
         history = {
-            name: TaskHistory(now + 1, begun=_begun(task, self.rows(name), now))
+            name: TaskHistory(now + 1, begun=_begun(task, self.rows(name), now, table))
             for name, task in tasks.items()
-            if name not in self.desk.engine.tasks
+            if name not in self.desk.engine.tasks or isinstance(task.trigger, KeepRunning)
         }
         self.tasks = dict(tasks)
-        self.desk.tell(Configure(tuple(tasks.values()), {"NSE": TABLE}, {}, history))
+        self.table = self.desk.table = table
+        self.desk.tell(Configure(tuple(tasks.values()), {"NSE": table}, {}, history))
 
     def _named(self, number: int) -> str | None:
         names = sorted(self.tasks)
@@ -304,7 +391,7 @@ class World:
                 max(accounted + 1, since),
                 interrupted,
                 rows[-1] if rows else None,
-                _begun(self.tasks[name], rows, at),
+                _begun(self.tasks[name], rows, at, self.table),
             )
         return found
 
@@ -318,10 +405,12 @@ class World:
         for name, task in self.tasks.items():
             if not isinstance(task.trigger, KeepRunning) or task.restart.policy != "always":
                 continue
+            if name in self.ended_by_hand:
+                continue
             state = self.desk.engine.tasks[name]
-            found = stretch(task, self.desk.now)
+            found = stretch(task, self.desk.now, self.table)
             if found is not None and found[1] - self.desk.now > LONGEST_BACKOFF and not state.paused:
-                waits = state.active or state.queued or state.retry_run
+                waits = state.active or state.queued or state.retry_run or state.lingering
                 assert waits, f"{name} does not run at {iso(self.desk.now)}"
 
     def audit(self) -> None:
@@ -336,7 +425,7 @@ class World:
     def expected(self, name: str) -> int:
         now = self.desk.latest  # what a step back repeats was due once
         return sum(
-            segment.trigger.count_between(segment.since, segment.until or now, TABLE)
+            segment.trigger.count_between(segment.since, segment.until or now, segment.table)
             for segment in self.segments[name]
         )
 
@@ -351,7 +440,9 @@ class World:
         waiting = state.queued if state is not None else None
         if waiting is not None and waiting.cause in CLOCK_DRIVEN and self._defined(name, waiting.due):
             begun.add(waiting.due)
-        others = [r for r in rows if r.attempt == 0]
+        # What was missed because the scheduler stopped may be made up by the next one.
+        made_up = [r for r in rows if r.reason == Reason.STOPPED and r.due in begun]
+        others = [r for r in rows if r.attempt == 0 and r not in made_up]
         if loops:
             # What was due while it was paused is run after all when it is resumed in the same stretch.
             others = [r for r in others if r.due not in begun]
@@ -363,5 +454,5 @@ class World:
         """Whether this was due; a loop defined in mid-phase is run for a due that nobody expected of it."""
         return any(
             segment.since <= due and (segment.until is None or due <= segment.until)
-            and segment.trigger.count_between(due, due + 1, TABLE) for segment in self.segments[name]
+            and segment.trigger.count_between(due, due + 1, segment.table) for segment in self.segments[name]
         )  # fmt: skip

@@ -165,8 +165,12 @@ def test_todays_close_moved_by_hand_at_15_17_takes_effect_with_runs_in_flight(de
     moved = 'markets: {NSE: {changes: {2026-11-23: {open: ["09:15..17:00"]}}}}\n'
     (desk.config / "markets.yaml").write_text(moved, "utf-8")
     assert daemon.wait_for("market.changed")["market"] == "NSE"
-    told = [daemon.wait_for("config.difference")["runs"] for _ in range(2)]
-    assert told == ["2026-11-23 flight: +18 open", "2026-11-23 pace: +5400 open"]
+    told = [daemon.wait_for("config.difference")["runs"] for _ in range(3)]
+    assert told == [
+        "2026-11-23 appointment: 15:45 to 17:15",
+        "2026-11-23 flight: +18 open",
+        "2026-11-23 pace: +5400 open",
+    ]
     assert alive(int(desk.lines("flight.pid")[0]))
     desk.file("go").touch()
     daemon.wait_for("run.completed", task="flight", due="2026-11-23T15:15:00+05:30")

@@ -125,6 +125,18 @@ def test_what_an_appointment_reported_as_completed_is_in_the_ledger(desk: Desk) 
     assert recorded >= set(paced[:-1])
 
 
+def test_a_daemon_that_says_it_is_ready_answers_for_what_is_due_from_then_on(desk: Desk) -> None:
+    """Killed with its very first word: the next one knows that it was expected to run things."""
+    desk.tasks(EVERY_SECOND)
+    first = desk.live("2026-11-23T10:00:00+05:30")
+    first.wait_for("daemon.ready")
+    first.kill()
+    second = desk.live("2026-11-23T10:05:00+05:30")
+    second.wait_for("daemon.ready")
+    assert second.stop() == 0
+    assert sum(row["count"] for row in desk.history("pace") if row["reason"] == "downtime") > 290
+
+
 def test_a_run_that_is_interrupted_again_is_not_tried_for_ever(desk: Desk) -> None:
     """A report that takes its host down with it: the second daemon dies of it as well, the third does not."""
     desk.tasks(REPORTS)

@@ -141,6 +141,7 @@ def test_the_end_of_the_year_is_survived(desk: Desk) -> None:
         ("beyond_horizon", "2027-01-02"),
         ("beyond_horizon", "2027-01-03"),
         ("beyond_horizon", "2027-01-04"),
+        ("beyond_horizon", "2027-01-05"),
     ]
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +152,160 @@ def test_a_changed_long_lived_task_is_started_anew_and_a_removed_one_ended(desk:
     daemon.wait_for("config.reloaded", added=["other"], removed=["feed"])
     eventually(lambda: not alive(second), "the removed one has ended")
     assert daemon.stop() == 0
+
+
+def test_a_save_is_live_within_two_seconds(desk: Desk, daemon: Daemon) -> None:
+    settle(desk, "kept")
+    took = []
+    for number in range(5):
+        saved = time.time()
+        desk.tasks(ticking(kept="same", edited=str(number)))
+        live = datetime.fromisoformat(daemon.wait_for("config.reloaded")["timestamp"]).timestamp()
+        took.append(live - saved)
+    assert sorted(took)[2] < 2, took
+
+
+def test_what_is_unchanged_runs_on_through_a_reload(desk: Desk, daemon: Daemon) -> None:
+    """The same process, the same run, and the next runs when they would have been."""
+    loop = LOOP.format(name="feed", version=1)
+    desk.tasks(ticking(edited="1") + loop.removeprefix("\ntasks:\n"))
+    daemon.wait_for("config.reloaded", added=["feed"])
+    eventually(lambda: len(desk.lines("feed.pid")) == 1, "the feed runs")
+    for version in ("2", "3"):
+        desk.tasks(ticking(edited=version) + loop.removeprefix("\ntasks:\n"))
+        assert daemon.wait_for("config.reloaded")["changed"] == ["edited"]
+    wait_for_line(desk, "edited", "3")
+    assert desk.lines("feed.pid") == [desk.lines("feed.pid")[0]]
+    assert alive(int(desk.lines("feed.pid")[0]))
+    [row] = desk.history("feed")
+    assert (row["status"], row["attempt"]) == ("running", 1)
+    dues = [row["due"] for row in desk.history("edited") if row["status"] == "completed"]
+    assert len(dues) == len(set(dues)), "nothing was run twice"
+
+
+def test_half_a_file_is_not_taken(desk: Desk, daemon: Daemon) -> None:
+    """It is a good file as far as it goes: only that somebody is still writing it."""
+    settle(desk, "kept")
+    whole = ticking(kept="same", edited="old", dropped="new").replace("@", str(desk.files))
+    half = whole.index("  dropped")
+    with desk.tasks_file.open("w", encoding="utf-8") as file:
+        file.write(whole[:half])
+        file.flush()
+        time.sleep(0.3)
+        file.write(whole[half:])
+    reloaded = daemon.wait_for("config.reloaded")
+    assert (reloaded["changed"], reloaded["removed"]) == (["dropped"], [])
+    assert not daemon.seen("config.rejected")
+
+
+def make_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def make_dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    "spoil", [make_directory, make_dangling, Path.unlink], ids=["directory", "link", "gone"]
+)
+def test_a_file_that_cannot_be_read_any_more_changes_nothing(
+    desk: Desk, daemon: Daemon, spoil: Callable[[Path], None]
+) -> None:
+    settle(desk, "kept")
+    spoil(desk.tasks_file)
+    assert "tasks.yaml" in daemon.wait_for("config.rejected")["problem"]
+    ticks = len(desk.lines("kept"))
+    eventually(lambda: len(desk.lines("kept")) >= ticks + 2, "the old tasks go on")
+    with suppress(OSError):
+        desk.tasks_file.rmdir()
+    desk.tasks_file.unlink(missing_ok=True)
+    desk.tasks(ticking(kept="mended"))
+    daemon.wait_for("config.reloaded")
+    wait_for_line(desk, "kept", "mended")
+
+
+def test_a_mounted_directory_that_is_swapped_by_a_symlink_goes_live(desk: Desk) -> None:
+    """As Kubernetes does it with a ConfigMap."""
+    for version in ("1", "2", "3"):
+        (desk.config / f"..{version}").mkdir()
+        text = ticking(edited=version).replace("@", str(desk.files))
+        (desk.config / f"..{version}" / "tasks.yaml").write_text(text, "utf-8")
+    (desk.config / "..data").symlink_to("..1")
+    desk.tasks_file.symlink_to("..data/tasks.yaml")
+    daemon = desk.run()
+    settle(desk, "edited")
+    for version in ("2", "3"):
+        (desk.config / "..fresh").symlink_to(f"..{version}")
+        (desk.config / "..fresh").replace(desk.config / "..data")
+        assert daemon.wait_for("config.reloaded")["changed"] == ["edited"]
+        wait_for_line(desk, "edited", version)
+    assert daemon.stop() == 0
+
+
+def test_a_file_elsewhere_that_a_link_leads_to_goes_live_when_it_is_rewritten(desk: Desk) -> None:
+    elsewhere = desk.file("shared.yaml")
+    elsewhere.write_text(ticking(edited="1").replace("@", str(desk.files)), "utf-8")
+    desk.tasks_file.symlink_to(elsewhere)
+    daemon = desk.run()
+    settle(desk, "edited")
+    elsewhere.write_text(ticking(edited="2").replace("@", str(desk.files)), "utf-8")
+    assert daemon.wait_for("config.reloaded")["changed"] == ["edited"]
+    assert daemon.stop() == 0
+
+
+def test_what_is_held_back_says_until_when(desk: Desk) -> None:
+    noon = f'timezone: "Etc/GMT{datetime.now(UTC).hour - 12:+d}"'  # wherever that is: the market trades
+    hours = "weekdays: mon-sun, hours: [{phases: {open: '06:00..18:00'}}]"
+    markets = f"default: DAY\nmarkets: {{DAY: {{{noon}, {hours}}}}}\n"
+    (desk.config / "markets.yaml").write_text(markets, "utf-8")
+    desk.tasks("reload: closed-only\n" + ticking(edited="old"))
+    daemon = desk.run()
+    settle(desk, "edited")
+    desk.tasks("reload: closed-only\n" + ticking(edited="new"))
+    held_back = daemon.wait_for("config.held_back")
+    assert (held_back["reload"], held_back["files"]) == ("closed-only", [str(desk.tasks_file)])
+    assert "the market closes" in held_back["until"]
+    daemon.send(signal.SIGHUP)
+    assert daemon.wait_for("config.reloaded")["changed"] == ["edited"]
+    assert daemon.stop() == 0
+
+
+INSIDE = (
+    "from library import word\n\nasync def run():\n    with open('@/{name}', 'a') as f: print(word, file=f)\n"
+)
+APART = "import time\nimport library\n\ndef run():\n    time.sleep(600)\n"
+CODE = """
+tasks:
+  inside: {run: "inside:run", every: 1s}
+  apart: {run: "inside:run", every: 1s, isolation: process}
+  loop: {run: "apart:run", keep_running: true, isolation: process}
+  command: {command: ["true"], every: 1s}
+"""
+
+
+def test_code_that_changed_is_told_with_the_tasks_that_still_run_the_old(desk: Desk) -> None:
+    desk.module("library", "word = 'old'\n")
+    desk.module("inside", INSIDE.format(name="inside"))
+    desk.module("apart", APART)
+    desk.module("other", "")
+    desk.tasks(CODE)
+    daemon = desk.run()
+    settle(desk, "inside")
+    daemon.wait_for("run.completed", task="apart")
+    time.sleep(2)  # the watch is up
+    desk.module("other", "# nobody's\n")
+    desk.module("library", "word = 'new!'\n")
+    library = [str(desk.code / "library.py")]
+    loop, apart, inside = (daemon.wait_for("code.changed") for _ in range(3))
+    assert (loop["tasks"], loop["applies"], loop["level"]) == (["loop"], "a restart of the task", "warning")
+    assert (apart["tasks"], apart["level"]) == (["apart"], "info")
+    assert (inside["tasks"], inside["applies"]) == (["inside"], "a restart of the scheduler")
+    assert loop["files"] == apart["files"] == inside["files"] == library
+    wait_for_line(desk, "inside", "new!")  # of the process
+    ticks = desk.lines("inside").count("old")
+    eventually(lambda: desk.lines("inside").count("old") > ticks, "the daemon runs the old code")
+    assert daemon.stop() == 0
+    assert len(daemon.seen("code.changed")) == 3

@@ -141,6 +141,19 @@ def test_a_running_daemon_is_asked_by_way_of_its_ledger_and_parking_outlives_it(
     assert len(attempts(desk)) == begun
 
 
+def test_a_bad_edit_does_not_keep_a_running_daemon_from_being_asked(desk: Desk) -> None:
+    desk.tasks("reload: manual\n" + TASKS)
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    desk.tasks("reload: manual\n" + TASKS.replace("command", "comand", 1))
+    daemon.wait_for("config.held_back")
+    sentence = why(desk, "follower")["sentence"]
+    assert sentence.startswith("follower does not run at ")
+    assert f"the files in {desk.config} are wrong ({desk.tasks_file}:5:" in sentence
+    assert sentence.endswith("unknown key 'comand'; did you mean 'command'?): this is by what is in force.")
+    assert daemon.stop() == 0
+
+
 def attempts(desk: Desk) -> list[Entry]:
     """The runs of the broken task that were begun."""
     return [row for row in desk.history("broken") if row["attempt"] > 0]

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from scheduler import amending, offline
+from scheduler.calendars import Built, Calendars
 from scheduler.configuration import FileLoader, Window
 from scheduler.errors import ConfigurationError, UsageError
 from scheduler.marketfile import (
@@ -134,6 +138,133 @@ def test_a_line_of_the_trail_that_was_cut_short_is_passed_over(tmp_path: Path) -
     assert [entry["date"] for entry in read_trail(tmp_path)] == ["first", "third"]
 
 
+@pytest.mark.parametrize("place", ["amendments.log", "amendments.yaml.new"])
+def test_no_link_in_the_daemons_directory_leads_root_elsewhere(place: str, tmp_path: Path) -> None:
+    """What is written, and whose it is, would else be for the daemon's user to choose."""
+    precious = tmp_path / "precious"
+    precious.write_text("as it was")
+    directory = amendments_file(tmp_path).parent
+    directory.mkdir()
+    for make in (Path.symlink_to, Path.hardlink_to):
+        make(directory / place, precious)
+        with suppress(OSError), AmendmentsLock(tmp_path) as lock:
+            lock.keep(amendments_text({}), {"date": "first"})
+        (directory / place).unlink(missing_ok=True)
+        assert precious.read_text() == "as it was"
+    directory.rename(tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=str(directory)), AmendmentsLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "text", ["markets: []", "markets: {NSE: }", "markets: {NSE: {changes: {2026-11-25: }}}"]
+)
+def test_a_file_that_says_nothing_where_it_should_is_told_with_its_place(text: str, tmp_path: Path) -> None:
+    file = amendments_file(tmp_path)
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"{file}:1:\d+: .* must be a map"):
+        read_changes(tmp_path)
+    for nothing in ("markets:", "markets: {NSE: {changes: }}"):
+        file.write_text(nothing)
+        assert not any(read_changes(tmp_path).values())
+
+
+# Whose it is.
+
+USER = 54_321
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+
+
+@contextmanager
+def as_user() -> Iterator[None]:
+    """As the user of a daemon."""
+    os.setegid(USER)
+    os.seteuid(USER)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def daemons() -> Iterator[Settings]:
+    """A desk whose state directory is another user's, at a place that this user can get at."""
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        config, state = Path(home) / "config", Path(home) / "state"
+        for directory in (config, state):
+            directory.mkdir()
+            directory.chmod(0o755)
+        (config / "tasks.yaml").write_text(TASKS)
+        os.chown(state, USER, USER)
+        yield Settings(config_dir=config, state_dir=state)
+
+
+@only_root
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_root_amends_the_daemons_user_can_read_and_amend(umask: int, daemons: Settings) -> None:
+    before = os.umask(umask)
+    try:
+        amend(daemons, "NSE", "2026-11-25", closed=True)
+    finally:
+        os.umask(before)
+    directory = amendments_file(daemons.state_dir).parent
+    for path, mode in ((directory, 0o755), *((file, 0o644) for file in directory.iterdir())):
+        status = path.stat()
+        assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (mode, USER, USER), path
+    calendars = daemons.state_dir / "calendars"
+    assert {path.stat().st_uid for path in (calendars, *calendars.iterdir())} == {USER}
+    with as_user():
+        loaded = FileLoader(daemons)(Window.around(NOW))
+        assert [entry["date"] for entry in loaded.trail or ()] == ["2026-11-25"]
+        assert amend(daemons, "NSE", "2026-11-25").lines[0].startswith("NSE 2026-11-25: taken back")
+
+
+@only_root
+def test_an_amendment_by_root_gives_back_what_an_earlier_one_took(daemons: Settings) -> None:
+    directory = amendments_file(daemons.state_dir).parent
+    directory.mkdir(mode=0o700)
+    for name in ("amendments.log", "amendments.yaml"):
+        (directory / name).write_text("")
+        (directory / name).chmod(0o600)
+    with AmendmentsLock(daemons.state_dir) as lock:
+        lock.keep(amendments_text({}), {"date": "first"})
+    with as_user(), AmendmentsLock(daemons.state_dir) as lock:
+        lock.keep(amendments_text({}), {"date": "second"})
+        assert [entry["date"] for entry in read_trail(daemons.state_dir)] == ["first", "second"]
+
+
+@only_root
+def test_a_trail_that_cannot_be_read_is_a_warning_and_no_reason_to_refuse(daemons: Settings) -> None:
+    amend(daemons, "NSE", "2026-11-25", closed=True)
+    trail = amendments_file(daemons.state_dir).with_suffix(".log")
+    os.chown(trail, 0, 0)
+    trail.chmod(0o600)
+    loader = FileLoader(daemons)
+    with as_user():
+        loaded = loader(Window.around(NOW))
+    assert loaded.trail is None
+    assert [warning for warning in loaded.warnings if "amendments.log: Permission denied" in warning]
+    assert not row_of(loaded.tables["NSE"], "2026-11-25")["open"], "it applies all the same"
+    known = loader(Window.around(NOW)).trail
+    with as_user():
+        assert loader(Window.around(NOW)).trail == known, "what was read before is known still"
+
+
+@only_root
+def test_amendments_that_cannot_be_read_are_not_taken_for_none(daemons: Settings) -> None:
+    amend(daemons, "NSE", "2026-11-25", closed=True)
+    file = amendments_file(daemons.state_dir)
+    for path, mode in ((file, 0o600), (file.parent, 0o700)):
+        os.chown(path, 0, 0)
+        path.chmod(mode)
+        with as_user(), pytest.raises(ConfigurationError, match=r"amendments\.yaml.*Permission denied"):
+            FileLoader(daemons)(Window.around(NOW))
+
+
 # The command.
 
 
@@ -143,11 +274,10 @@ def test_a_holiday_is_laid_over_every_market_that_is_like_it_and_told_in_runs(se
     state = settings.state_dir
     assert outcome.lines[:-1] == [
         "NSE 2026-11-25: closed, State funeral",
-        "2026-11-25 derivatives: -6 open, +6 closed",
         "2026-11-25 market-monitoring: -4500 open, +375 closed",
     ]
     assert outcome.lines[-1] == (
-        f"kept in {amendments_file(state)}, reaches NSE, NSE-FO; "
+        f"kept in {amendments_file(state)}, reaches BSE, CDS, NSE, NSE-CAS, NSE-FO; "
         f"no daemon runs with {state}; the next one to start takes it"
     )
     for market in ("NSE", "NSE-FO"):
@@ -187,6 +317,14 @@ def test_a_second_change_of_a_date_takes_the_place_of_the_first_and_says_so(sett
     assert [one["change"] for one in amending.amendments(settings)] == ["open 09:15..11:40,15:45..17:00"]
 
 
+def test_the_same_change_again_changes_no_calendar(settings: Settings) -> None:
+    amend(settings, "NSE", "2026-11-25", closed=True)
+    assert (
+        "amendments.yaml, changes no calendar; no daemon runs"
+        in (amend(settings, "NSE", "2026-11-25", closed=True).lines[-1])
+    )
+
+
 def test_a_revert_takes_it_back_and_says_what(settings: Settings) -> None:
     usual = row(settings, "2026-11-25")
     amend(settings, "NSE", "2026-11-26", closed=True)
@@ -223,6 +361,8 @@ def test_the_amendments_in_force_are_listed_with_their_authors(settings: Setting
     [
         ("NSEE", "2026-11-25", {"closed": True}, "no market and no calendar 'NSEE'; did you mean 'NSE'"),
         ("NSE", "2026-13-25", {"closed": True}, "'2026-13-25' is not a date"),
+        ("NSE", "20261214", {"closed": True}, "'20261214' is not a date; write 2026-11-25"),
+        ("NSE", "2026-W51-1", {"closed": True}, "'2026-W51-1' is not a date; write 2026-11-25"),
         ("NSE", "2062-11-25", {"closed": True}, "more than a year away from today, 2026-11-23"),
         ("NSE", "2026-11-25", {"hours": "09:15-11:40"}, "'09:15-11:40' is not an interval; write A..B"),
         ("NSE", "2026-11-25", {"hours": "ordinry"}, "or ordinary, or unknown"),
@@ -259,7 +399,7 @@ def test_a_change_that_does_not_fit_is_refused_without_a_place_in_a_file_nobody_
 def test_a_date_that_is_past_and_a_session_over_midnight_are_warned_of(settings: Settings) -> None:
     past = amend(settings, "NSE", "2026-11-20", closed=True)
     assert past.warnings == ["2026-11-20 is past: calendar and plan show it, no run is affected"]
-    assert "the number of runs does not change" in past.lines
+    assert "no run is added, removed or moved" in past.lines
     late = amend(settings, "NSE", "2026-11-25", hours="17:00..09:00")
     assert late.warnings == ["the session of NSE 2026-11-25 ends on a later day; is that meant?"]
     evening = amend(settings, "NSE", "2026-11-25", hours="17:00..00:00")
@@ -326,8 +466,30 @@ def test_the_files_in_force_take_new_amendments_and_no_other_edit(settings: Sett
     after = loader.in_force(Window.around(NOW))
     assert after.specs == before.specs
     assert not row_of(after.tables["NSE"], "2026-11-25")["open"]
-    assert [entry["date"] for entry in after.trail] == ["2026-11-25"]
+    assert [entry["date"] for entry in after.trail or ()] == ["2026-11-25"]
     assert loader(Window.around(NOW)).specs == ()
+
+
+def test_what_is_amended_while_the_calendars_are_built_is_told_with_the_next_load(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before it is in force."""
+    build = Calendars.build
+
+    def slowly(*arguments: Any) -> Built:
+        built = build(*arguments)
+        with AmendmentsLock(settings.state_dir) as lock:
+            lock.keep(amendments_text({"NSE": {"2026-11-25": {"closed": True}}}), {"date": "2026-11-25"})
+        return built
+
+    monkeypatch.setattr(Calendars, "build", slowly)
+    loader = FileLoader(settings)
+    first = loader(Window.around(NOW))
+    monkeypatch.undo()
+    assert (row_of(first.tables["NSE"], "2026-11-25")["open"], first.trail) == (True, ())
+    second = loader(Window.around(NOW))
+    assert not row_of(second.tables["NSE"], "2026-11-25")["open"]
+    assert [entry["date"] for entry in second.trail or ()] == ["2026-11-25"]
 
 
 def test_check_diff_compares_with_the_amendments_that_the_daemon_took(settings: Settings) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scheduler.clock import ScaledClock, SystemClock, VirtualClock, VirtualTimeLoop
+from scheduler import clock
+from scheduler.clock import ClockSetWatch, ScaledClock, SystemClock, VirtualClock, VirtualTimeLoop
 from scheduler.core.messages import DAY, MILLISECOND, SECOND
 from tests.helpers import instant
 
@@ -201,3 +206,77 @@ def test_a_timeout_is_virtual_as_well() -> None:
                 await asyncio.Event().wait()
 
     assert virtually(work).monotonic() >= DAY
+
+
+CLOCK_SET = """
+import asyncio, os, sys, types
+
+package = types.ModuleType("scheduler")  # this Python has none of what the package itself imports
+package.__path__ = [sys.argv[1]]
+sys.modules["scheduler"] = package
+from scheduler.clock import ClockSetWatch, SystemClock
+from scheduler.waker import Waker
+
+def timers():
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    found = [link for link in links if os.path.lexists(link) and "timerfd" in os.readlink(link)]
+    return [open(link.replace("/fd/", "/fdinfo/")).read() for link in found]
+
+async def main():
+    told = asyncio.Event()
+    watch = ClockSetWatch(told.set)
+    assert watch.is_active
+    [info] = timers()
+    assert "clockid: 0" in info and "settime flags: 03" in info, info  # absolute, cancelled when it is set
+    # Let it go off, since the clock of this machine is not ours to set.
+    os.timerfd_settime(watch._timer, flags=os.TFD_TIMER_ABSTIME, initial=1.0)
+    await asyncio.wait_for(told.wait(), 10)
+    [info] = timers()
+    assert "settime flags: 03" in info, info  # armed anew
+    watch.close()
+    watch.close()
+    assert timers() == []
+    steps = []
+    waker = Waker(SystemClock(), on_wake=lambda: None, on_step=steps.append)
+    assert len(timers()) == 1
+    waker._clock_set()
+    assert steps == []  # it has not moved
+    waker._offset -= 3600 * 10**9
+    waker._clock_set()
+    assert [round(step / 10**9) for step in steps] == [3600]
+    waker.close()
+    assert timers() == []
+
+asyncio.run(main())
+print("done")
+"""
+
+
+def python_3_13() -> str | None:
+    """This Python, or one on the path, if it is new enough."""
+    wanted = "import sys; sys.exit(sys.version_info < (3, 13))"
+    pyenv = Path("~/.pyenv/versions").expanduser()  # its own `python3.13` may be an empty shim
+    for name in (sys.executable, "python3.14", "python3.13", *map(str, pyenv.glob("3.1[3-9]*/bin/python3"))):
+        found = shutil.which(name)
+        if found and subprocess.run([found, "-c", wanted], check=False, capture_output=True).returncode == 0:
+            return found
+    return None
+
+
+def test_from_python_3_13_on_the_kernel_tells_when_the_clock_is_set() -> None:
+    """All but the kernel's own part: that the timer is made, armed, heard, armed again and closed."""
+    python = python_3_13()
+    if python is None:
+        pytest.skip("there is no Python 3.13")
+    done = subprocess.run(
+        [python, "-c", CLOCK_SET, str(Path(clock.__file__).parent)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+async def test_without_such_a_timer_the_watch_is_idle_and_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_timer_on_the_wall_clock", lambda: None)
+    watch = ClockSetWatch(lambda: None)
+    assert not watch.is_active
+    watch.close()

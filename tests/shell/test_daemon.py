@@ -191,6 +191,56 @@ async def test_a_start_that_fails_leaves_nothing_behind(host: Host, error: Excep
 
 
 @on_virtual_time(NOON)
+async def test_a_file_that_cannot_be_used_at_the_start_is_named_in_a_sentence(host: Host) -> None:
+    def load() -> Configuration:
+        raise PermissionError(13, "Permission denied", "/var/lib/scheduler/amendments")
+
+    with pytest.raises(ConfigurationError) as caught:
+        await host.daemon(load).start()
+    assert str(caught.value) == "/var/lib/scheduler/amendments cannot be used: Permission denied"
+    StateLock(host.state).release()
+
+
+@on_virtual_time(NOON)
+async def test_a_task_may_hear_of_the_ledgers_trouble_from_whichever_thread(host: Host) -> None:
+    """From before the start, too: a ledger that was replaced is replaced before anything is loaded."""
+    host.state.mkdir()
+    (host.state / "ledger.db").write_bytes(b"no database at all" * 1000)
+    listens = task("a", On(("ledger.replaced",))), task("b", On(("ledger.degraded",)))
+    async with host.up(*listens) as daemon:
+        await host.until("2026-11-23T12:00:05+05:30")
+        threading.Thread(target=daemon._ledger_trouble, args=("ledger.degraded", {"error": "full"})).start()
+        await host.until("2026-11-23T12:00:10+05:30")
+    assert (len(host.dues("a")), len(host.dues("b"))) == (1, 1)
+
+
+@on_virtual_time(NOON)
+async def test_a_task_may_hear_that_what_is_in_force_could_not_be_kept(host: Host) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    async with host.up(task("a", On(("config.not_kept",))), accepted=full):
+        await host.until("2026-11-23T12:00:05+05:30")
+    assert len(host.dues("a")) == 1
+
+
+@on_virtual_time(NOON)
+async def test_a_task_may_hear_of_failed_background_work_but_not_of_its_own(host: Host) -> None:
+    async def fails(ctx: Context) -> None:
+        async def background() -> None:
+            raise ValueError("no")
+
+        host.note(ctx)
+        ctx.background(background())
+        await asyncio.sleep(1)
+
+    own = task("b", On(("background.failed",)), work=Work(target="a"))
+    async with host.up(task("a", at("12:01")), own, works={"a": fails}):
+        await host.until("2026-11-23T12:02:00+05:30")
+    assert (len(host.dues("a")), len(host.dues("b"))) == (1, 1)
+
+
+@on_virtual_time(NOON)
 async def test_running_work_is_given_its_grace_and_then_cancelled(host: Host) -> None:
     async def slow(ctx: Context) -> None:
         await asyncio.sleep(3)
@@ -553,6 +603,20 @@ async def test_a_bad_reload_is_rejected_whole_and_tasks_may_hear_of_it(host: Hos
     await daemon.stop()
     assert host.dues("a") == ["12:00:00", "12:00:10"]
     assert len(host.dues("b")) >= 1
+
+
+@on_virtual_time(NOON)
+async def test_whatever_a_reload_meets_it_is_rejected_and_the_next_one_is_not(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = host.daemon(host.configured(task("a", PACE)))
+    await daemon.start()
+    with monkeypatch.context() as broken:
+        broken.setattr("scheduler.reports.changed", lambda *_: 1 / 0)
+        outcome = await daemon.reload("saved")
+    assert outcome.problems == ("ZeroDivisionError: division by zero",)
+    assert await daemon.reload("saved again")
+    await daemon.stop()
 
 
 @on_virtual_time(NOON)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import csv
 import ctypes
+import errno
 import re
 import socket
 import subprocess
@@ -307,13 +308,41 @@ def test_host_health_warns_of_what_is_amiss(desk: Any) -> None:
     assert {"disk", "memory"} <= set(health["amiss"])
 
 
-@pytest.mark.parametrize("answer", [(-1, "unknown"), (5, "unsynchronised"), (0, "synchronised")])
+@pytest.mark.parametrize(
+    "answer, has_succeeded, words",
+    [
+        (5, True, ("unsynchronised", "")),  # what timesyncd once achieved may be long ago
+        (0, False, ("synchronised", "")),
+        (-1, False, ("unknown", "adjtimex: ")),
+        (-1, True, ("synchronised", "systemd-timesyncd has succeeded")),
+    ],
+)
 def test_the_kernels_answer_about_the_clock_is_put_into_words(
-    answer: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: int, has_succeeded: bool, words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mark = tmp_path / "synchronized"
+    if has_succeeded:
+        mark.touch()
+    monkeypatch.setattr(host_health, "SYNCHRONISED", mark)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _, **_options: SimpleNamespace(adjtimex=lambda _: answer))
+    state, detail = host_health.clock_state()
+    assert state == words[0]
+    assert words[1] in detail
+    assert bool(detail) == bool(words[1])
+
+
+def test_host_health_says_why_it_does_not_know_about_the_clock(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under ProtectClock=: the machine's health is logged all the same, and the clock is not amiss."""
     monkeypatch.setattr(host_health, "SYNCHRONISED", tmp_path / "absent")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(adjtimex=lambda _: answer[0]))
-    assert host_health.clock_state() == answer[1]
+    monkeypatch.setattr(ctypes, "CDLL", lambda _, **_options: SimpleNamespace(adjtimex=lambda _: -1))
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EPERM)
+    host_health.check(desk)
+    [health] = desk.logged("host.health")
+    assert health["clock"] == "unknown"
+    assert health["clock_detail"].startswith("adjtimex: Operation not permitted")
+    assert "clock" not in health["amiss"]
 
 
 def starter() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.messages import MILLISECOND, SECOND, Isolation, Run, RunReturned, Status, Work
-from scheduler.executors import TargetError, check_template, expand, load_target
+from scheduler.executors import TargetError, load_target
 from scheduler.executors.checking import check_target
 from scheduler.executors.output import LINE_CAP, LINES_PER_SECOND, OutputLines
 from scheduler.executors.targets import RUNNER
@@ -238,14 +238,6 @@ async def test_environment_and_directory_are_the_tasks_own(
         ended = await desk.run(task(work))
         assert ended.status is Status.COMPLETED
         assert desk.log.lines == [f"2026-11-23T15:45:00+05:30 post-close cash {tmp_path} none"]
-
-
-def test_braces_can_be_written_and_misspelt_names_are_refused() -> None:
-    assert expand('{{"a": {session}}}', {"session": "1"}) == '{"a": 1}'
-    assert expand('{"a": 1}', {}) == '{"a": 1}'
-    check_template("--date={session}")
-    with pytest.raises(ValueError, match="sesion"):
-        check_template("{sesion}")
 
 
 @on_both_loops

@@ -342,20 +342,20 @@ class TestRestart:
         histories = ledger.task_histories(["loop", "other"], T + DAY, {"loop": T, "other": T})
         assert (histories["loop"].begun, histories["other"].begun) == ((T, 2), (T, 0))
 
-    def test_a_changed_definition_counts_from_the_change_and_a_removed_task_leaves_a_gap(
+    def test_a_changed_definition_or_calendar_counts_from_the_change_and_a_removed_task_leaves_a_gap(
         self, opened: Opener
     ) -> None:
         ledger = opened()
-        for task in ("changed", "removed", "back"):
+        for task in ("changed", "amended", "removed", "back"):
             ledger.definition_started(task, T, "f1", "{}", "v1")
         ledger.definition_started("changed", T + 5, "f2", "{}", "v1")
-        ledger.definition_started("changed", T + 6, "f2", "{}", "v2")
+        ledger.definition_started("amended", T + 6, "f1", "{}", "v2")
         ledger.definition_ended("removed", T + 5)
         ledger.definition_ended("back", T + 5)
         ledger.definition_started("back", T + 50, "f1", "{}", "v1")
-        histories = ledger.task_histories(["changed", "removed", "back"], T + DAY)
+        histories = ledger.task_histories(["changed", "amended", "removed", "back"], T + DAY)
         assert {name: history.expected_from for name, history in histories.items()} == {
-            "changed": T + 5, "removed": T + DAY, "back": T + 50,
+            "changed": T + 5, "amended": T + 6, "removed": T + DAY, "back": T + 50,
         }  # fmt: skip
         assert ledger.oldest_watermark() == T + 5
 

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +130,39 @@ def test_who_holds_it_can_be_asked_without_taking_it(tmp_path: Path) -> None:
     assert locked_by(tmp_path) == os.getpid()
     lock.release()
     assert locked_by(tmp_path) is None, "the number that is left in the file is of no process"
+
+
+def test_the_same_inode_number_on_another_device_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StateLock(tmp_path).release()
+    inode = (tmp_path / "lock").stat().st_ino
+    read = Path.read_text
+
+    def told(path: Path, *arguments: Any, **options: Any) -> str:
+        if path == Path("/proc/locks"):
+            return f"1: FLOCK  ADVISORY  WRITE 99 ab:cd:{inode} 0 EOF\n"
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", told)
+    assert locked_by(tmp_path) is None
+
+
+def test_a_lock_in_memory_is_found_too() -> None:
+    """Its file system has a device of its own, without a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        lock = StateLock(Path(directory))
+        assert locked_by(Path(directory)) == os.getpid()
+        lock.release()
+
+
+def test_a_process_that_waits_for_the_lock_does_not_have_it(tmp_path: Path) -> None:
+    lock = StateLock(tmp_path)
+    waiting = subprocess.Popen(["/usr/bin/flock", tmp_path / "lock", "true"])
+    try:
+        while "->" not in Path("/proc/locks").read_text():
+            os.sched_yield()
+        assert locked_by(tmp_path) == os.getpid()
+    finally:
+        lock.release()
+        assert waiting.wait(30) == 0

@@ -71,13 +71,14 @@ def test_a_json_line_begins_with_time_level_and_event_and_carries_its_offset() -
     )
 
 
-def test_a_console_line_shows_the_time_of_day_in_the_zone_and_plain_fields() -> None:
+def test_a_console_line_shows_the_time_with_its_offset_and_plain_fields() -> None:
     text = configured("console")
     logs.announce(
         events.TASK_RESTARTING, "warning", {"task": "a", "error": "no route", "message": "tried again in 1s"}
     )
     assert text.getvalue() == (
-        '09:15:00.002 warning  task.restarting       tried again in 1s task=a error="no route"\n'
+        "2026-11-23 09:15:00.002+05:30 warning  task.restarting       "
+        'tried again in 1s task=a error="no route"\n'
     )
 
 
@@ -151,7 +152,7 @@ def test_configuring_again_replaces_and_does_not_double() -> None:
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, {("a", 1): 2}, b"\xff", "\udc80"])
 def test_a_value_that_json_does_not_know_is_given_as_text(value: object) -> None:
     text = configured("json")
-    logs.announce(events.TASK_OUTPUT, "info", {"value": value, "count": 1})
+    logs.announce(events.TASK_TRACEBACK, "info", {"value": value, "count": 1})
     [line] = lines(text)
     assert (type(line["value"]), line["count"]) == (str, 1)
 
@@ -327,7 +328,7 @@ def test_a_journal_entry_has_a_sentence_a_priority_and_searchable_fields(journal
         },
     )
     assert journald.entry() == {
-        "MESSAGE": "market-monitoring: task restarting (attempt 2, reason timeout, priority critical)",
+        "MESSAGE": "market-monitoring: task restarting (attempt 2, reason timeout)",
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "scheduler",
         "TIMESTAMP": "2026-11-23T09:15:00.002+05:30",
@@ -336,7 +337,7 @@ def test_a_journal_entry_has_a_sentence_a_priority_and_searchable_fields(journal
         "TASK": "market-monitoring",
         "ATTEMPT": "2",
         "REASON": "timeout",
-        "SCHEDULER_PRIORITY": "critical",
+        "TASK_PRIORITY": "critical",
     }
 
 
@@ -350,7 +351,7 @@ def test_a_sentence_of_the_caller_is_the_message_and_is_said_once(journald: Jour
 def test_a_journal_entry_of_many_lines_and_any_size_arrives_whole(journald: Journald, size: int) -> None:
     configured("journal")
     output = "first\nsecond=third\n" + "x" * size
-    logs.announce(events.TASK_OUTPUT, "info", {"task": "a", "output": output, "after": "it"})
+    logs.announce(events.TASK_TRACEBACK, "info", {"task": "a", "output": output, "after": "it"})
     entry = journald.entry()
     assert (entry["OUTPUT"], entry["AFTER"]) == (output, "it")
 
@@ -384,7 +385,7 @@ def test_without_a_journal_the_lines_go_to_the_stream(
 def test_a_journal_that_takes_nothing_more_does_not_block(journald: Journald) -> None:
     text = configured("journal")
     for number in range(2000):
-        logs.announce(events.TASK_OUTPUT, "info", {"number": number})
+        logs.announce(events.TASK_TRACEBACK, "info", {"number": number})
     kept = len(lines(text))
     assert 0 < kept < 2000, "some were taken, the rest went to the stream"
     assert lines(text)[-1]["number"] == 1999
@@ -393,4 +394,4 @@ def test_a_journal_that_takes_nothing_more_does_not_block(journald: Journald) ->
 
 def test_every_event_name_is_lower_case_with_one_dot_and_listed() -> None:
     assert all(re.fullmatch(r"[a-z]+\.[a-z_]+", name) for name in events.ALL)
-    assert {events.RUN_COMPLETED, events.TASK_OUTPUT, events.LEDGER_DEGRADED} < events.ALL
+    assert {events.RUN_COMPLETED, events.TASK_TRACEBACK, events.LEDGER_DEGRADED} < events.ALL

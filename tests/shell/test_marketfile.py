@@ -439,3 +439,10 @@ def test_the_schema_refers_to_nothing_that_is_not_there() -> None:
 
 def test_the_package_is_read_as_any_other_file() -> None:
     assert parse_markets("default: NSE").problems == ()
+
+
+def test_a_key_given_twice_does_not_hide_the_other_mistakes(tmp_path: Path) -> None:
+    text = "default: NSE\ndefault: BSE\nmarket: {}\nmarkets:\n  X: {lik: NSE}\n"
+    found = problems(text, tmp_path)
+    for place in ("2:1: the key 'default' is given twice", "3:1: unknown key", "5:7: unknown key 'lik'"):
+        assert any(problem.startswith(place) for problem in found), found

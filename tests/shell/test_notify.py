@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from scheduler.notify import Notifier
+from scheduler.notify import Heartbeat, Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -30,7 +31,7 @@ def test_each_state_is_one_datagram(manager: tuple[str, socket.socket]) -> None:
         notifier.status("NSE open"),
         notifier.alive(),
         notifier.reloading(),
-        notifier.stopping("waiting for 2 runs"),
+        notifier.stopping("waiting for 2 runs", 25.5),
     ]
     heard = [receiver.recv(4096).decode() for _ in said]
     notifier.close()
@@ -40,7 +41,7 @@ def test_each_state_is_one_datagram(manager: tuple[str, socket.socket]) -> None:
         "STATUS=NSE open",
         "WATCHDOG=1",
         "RELOADING=1\nMONOTONIC_USEC=12345678",
-        "STOPPING=1\nSTATUS=waiting for 2 runs",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=25500000\nSTATUS=waiting for 2 runs",
     ]
 
 
@@ -82,3 +83,83 @@ def test_the_watchdog_is_the_one_meant_for_this_process(
     environ: dict[str, str], expected: int | None
 ) -> None:
     assert Notifier(lambda: 0, environ).watchdog == expected
+
+
+class Watched:
+    """A daemon with a heartbeat, as its manager sees it."""
+
+    def __init__(self, address: str, receiver: socket.socket, watchdog_usec: str = "100000") -> None:
+        self.owed: list[str] = []
+        self.line = "NSE open"
+        self.told: list[Sequence[str]] = []
+        self.receiver = receiver
+        self.notifier = Notifier(lambda: 0, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": watchdog_usec})
+        self.heartbeat = Heartbeat(
+            self.notifier, overdue=lambda: self.owed, status=lambda: self.line, withheld=self.told.append
+        )
+
+    async def hear(self) -> str:
+        return (await asyncio.get_running_loop().sock_recv(self.receiver, 4096)).decode()
+
+    def close(self) -> None:
+        self.heartbeat.close()
+        self.notifier.close()
+
+
+@pytest.fixture
+def address(manager: tuple[str, socket.socket]) -> str:
+    manager[1].setblocking(False)
+    return manager[0]
+
+
+async def test_a_loop_that_turns_gives_a_sign_of_life_again_and_again(
+    manager: tuple[str, socket.socket], address: str
+) -> None:
+    daemon = Watched(address, manager[1])
+    assert [await daemon.hear() for _ in range(4)] == ["WATCHDOG=1"] * 4
+    daemon.close()
+    assert daemon.told == []
+
+
+async def test_the_sign_is_withheld_while_somebody_is_owed_a_run(
+    manager: tuple[str, socket.socket], address: str
+) -> None:
+    daemon = Watched(address, manager[1], watchdog_usec="200000")
+    assert await daemon.hear() == "WATCHDOG=1"
+    daemon.owed = ["market-monitoring"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(daemon.hear(), 0.5)
+    daemon.owed = []
+    assert await daemon.hear() == "WATCHDOG=1"
+    daemon.close()
+    assert daemon.told == [["market-monitoring"], []]
+
+
+async def test_the_line_is_told_once_for_all_that_happened_and_only_when_it_is_another(
+    manager: tuple[str, socket.socket], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.notify._PAUSE", 0.01)
+    daemon = Watched(address, manager[1], watchdog_usec="")
+    for _ in range(100):
+        daemon.heartbeat.stir()
+    assert await daemon.hear() == "STATUS=NSE open"
+    daemon.heartbeat.stir()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(daemon.hear(), 0.2)
+    daemon.line = "NSE closed"
+    daemon.heartbeat.stir()
+    assert await daemon.hear() == "STATUS=NSE closed"
+    daemon.close()
+
+
+async def test_a_closed_heartbeat_says_nothing_more(
+    manager: tuple[str, socket.socket], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.notify._PAUSE", 0.01)
+    daemon = Watched(address, manager[1])
+    assert await daemon.hear() == "WATCHDOG=1"
+    daemon.heartbeat.stir()
+    daemon.close()
+    daemon.heartbeat.stir()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(daemon.hear(), 0.2)

@@ -233,3 +233,17 @@ def test_it_may_be_closed_twice_and_before_it_was_aimed() -> None:
         await asyncio.sleep(30)
 
     assert virtually(work).wakes == []
+
+
+def test_a_step_that_was_seen_between_wakes_does_not_delay_the_next_wake() -> None:
+    """The timer that was set would wake 15 s later, however near the target is by the new time."""
+
+    async def work(clock: VirtualClock, owner: Owner) -> None:
+        clock.step(HOUR)
+        assert owner.waker.stepped() == HOUR
+        owner.targets = [clock.now() + SECOND]
+        owner.aim()
+        await asyncio.sleep(2)
+
+    owner = virtually(work)
+    assert owner.wakes[0] == (START + HOUR + SECOND, SECOND)

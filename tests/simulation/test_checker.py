@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
 
-from scheduler.core.market import MarketTable
 from tests.helpers import instant, iso
-from tests.simulation.checker import Story, check
-from tests.simulation.desk import DESK, Plan
-from tests.simulation.exchange import SECOND, dues, flips_between, stretches, trading_at
-from tests.simulation.week import BEGIN, Week
+from tests.simulation.blows import Span
+from tests.simulation.checker import check
+from tests.simulation.desk import DESK, CronPlan, Plan
+from tests.simulation.exchange import SECOND, Exchange
+from tests.simulation.story import Story
+from tests.simulation.week import Tables, Week
 
 HOUR = 3600 * SECOND
+BEGIN = instant("2026-11-20T14:50:00.400+05:30")
 
 
 @pytest.fixture(scope="module")
-def honest(nse: MarketTable, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def honest(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Two hours round the close of Friday."""
-    return Week(3, tmp_path_factory.mktemp("honest") / "state", nse).run([], BEGIN + 2 * HOUR)
+    span = Span(BEGIN, BEGIN + 2 * HOUR)
+    return Week(3, tmp_path_factory.mktemp("honest") / "state", tables, span).run([])
 
 
 def test_an_honest_story_has_no_problems(honest: Story) -> None:
     assert check(honest) == []
-    assert {row.task for row in honest.rows} >= DESK.keys() - {"nightly", "page"}
+    assert {row.task for row in honest.rows} >= DESK.keys() - {
+        "nightly", "page", "resync", "alarm", "backup", "mail",
+    }  # fmt: skip
 
 
 def completed(row: Any, task: str) -> bool:
@@ -112,23 +118,18 @@ def test_a_start_before_its_due_is_found(honest: Story) -> None:
 # The arithmetic of the checker, against days worked out by hand.
 
 
-def on(day: str, plan: Plan) -> list[str]:
+def on(day: str, plan: Plan, *amendments: str, name: str = "task") -> list[str]:
     since = instant(f"2026-11-{day}T00:00:00+05:30")
-    return [iso(due)[11:19] for due in dues(plan, since, since + 24 * HOUR)]
+    return [iso(due)[11:19] for due in Exchange(amendments).dues(name, plan, since, since + 24 * HOUR)]
 
 
 def test_a_pace_of_the_session_is_a_grid_from_the_open() -> None:
     plan = Plan("important", every={"open": 3600, "closed": None}, offset=60)
     assert on("23", plan) == [
-        "09:16:00",
-        "10:16:00",
-        "11:16:00",
-        "12:16:00",
-        "13:16:00",
-        "14:16:00",
-        "15:16:00",
-    ]
+        "09:16:00", "10:16:00", "11:16:00", "12:16:00", "13:16:00", "14:16:00", "15:16:00",
+    ]  # fmt: skip
     assert on("24", plan) == on("22", plan) == []
+    assert on("24", plan, "an evening") == ["18:01:00"]
 
 
 def test_what_a_pace_does_not_name_goes_by_the_clock_of_closed() -> None:
@@ -140,17 +141,45 @@ def test_what_a_pace_does_not_name_goes_by_the_clock_of_closed() -> None:
     ]  # fmt: skip
 
 
-def test_anchors_and_cron_and_loops() -> None:
+def test_a_session_goes_from_its_first_phase_to_its_last() -> None:
+    plan = Plan("important", every={"*": 3600}, offset=1800, during=frozenset({"session"}))
+    assert on("23", plan) == [f"{hour:02}:30:00" for hour in range(9, 16)]
+    assert on("23", plan, "an early close") == ["09:30:00", "10:30:00", "11:30:00", "12:30:00"]
+
+
+def test_anchors_cron_and_loops() -> None:
     assert on("25", DESK["report"]) == ["09:05:00", "15:45:00"]
-    assert on("24", DESK["report"]) == []
+    assert on("25", DESK["limits"]) == ["09:00:00", "16:00:00"]
+    assert on("24", DESK["report"]) == on("26", DESK["report"], "a holiday") == []
     assert on("24", DESK["nightly"]) == ["02:30:00"]
     assert len(on("24", DESK["quarter"])) == 28
     assert on("23", DESK["feed"]) == ["09:00:00"]
+    hourly = Plan("important", cron=CronPlan("0 * * * *", frozenset({0}), frozenset(range(24))),
+                  during=frozenset({"open"}))  # fmt: skip
+    assert on("25", hourly) == [f"{hour}:00:00" for hour in range(10, 16)]
+
+
+def test_an_amended_day_moves_what_moves_along() -> None:
+    late = "a late close"
+    assert on("25", DESK["report"], late) == ["09:05:00", "17:15:00"]
+    assert on("25", DESK["limits"], late) == ["09:00:00"]  # it has no post-close
+    assert on("25", DESK["square-off"], late) == ["15:10:00", "16:59:00"]
+    long = Plan("important", at=(("close", -5 * 3600), ("open", 5 * 3600)))
+    assert on("21", long, "a drill on Saturday") == ["10:00:00", "12:00:00"]
+
+
+def test_a_task_is_spread_by_its_name() -> None:
+    plan = Plan("important", every={"*": 7200}, spread=True)
+    first, second = on("24", plan, name="a"), on("24", plan, name="b")
+    assert len(first) == len(second) == 12
+    assert first != second
 
 
 def test_trading_begins_and_ends_with_the_open() -> None:
+    nse = Exchange()
     opening, close = (instant(f"2026-11-23T{time}:00+05:30") for time in ("09:15", "15:30"))
-    assert [trading_at(t) for t in (opening - 1, opening, close - 1, close)] == [False, True, True, False]
-    assert flips_between(opening - 1, close) == 2
-    assert flips_between(opening, close - 1) == 0
-    assert (opening - 900 * SECOND, close) in stretches(frozenset({"pre-open", "open"}))
+    assert [nse.trading_at(t) for t in (opening - 1, opening, close - 1, close)] == [False, True, True, False]
+    assert nse.flips_between(opening - 1, close) == 2
+    assert nse.flips_between(opening, close - 1) == 0
+    assert (opening - 900 * SECOND, close) in nse.spans(frozenset({"pre-open", "open"}))
+    assert nse.phases(date(2026, 11, 24)) == ()

@@ -1,0 +1,43 @@
+"""The API as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scheduler.api.control import Control
+from scheduler.api.problems import HANDLERS, problem
+from scheduler.api.routes import configuration, health, tasks
+
+_SUBJECTS = (health, configuration, tasks)
+
+
+def build_app(control: Control) -> ASGIApp:
+    routes = [route for subject in _SUBJECTS for route in subject.routes(control)]
+    app = Starlette(routes=routes, exception_handlers=dict(HANDLERS))
+    app.router.redirect_slashes = False  # a path that is wrong is not found
+    return _says_that_it_stops(app)
+
+
+def _says_that_it_stops(app: ASGIApp) -> ASGIApp:
+    """Requests are cancelled when the daemon stops; whoever still waits is told."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except asyncio.CancelledError:  # of the request's own task, which ends here
+            if not begun:
+                answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "the scheduler is stopping")
+                await answer(scope, receive, send)
+
+    return call

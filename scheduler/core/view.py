@@ -1,0 +1,60 @@
+"""What can be seen of an engine from outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scheduler.core.messages import Instant
+from scheduler.core.supervision import Health
+from scheduler.core.tasks import Kind, TaskState
+
+
+def snapshot(states: Iterable[TaskState]) -> list[Mapping[str, Any]]:
+    """Each task's state, in order of priority and name; instants in nanoseconds."""
+    return [
+        {
+            "task": state.name,
+            "priority": state.spec.priority.label,
+            "market": state.spec.market,
+            "state": _word(state),
+            "health": state.supervisor.health.value,
+            "run_id": state.active.run_id if state.active else None,
+            "next": min((t for t in (state.tick.when, _retry_time(state)) if t is not None), default=None),
+            "last_success": state.success,
+            "consecutive_failures": state.supervisor.consecutive,
+            "restarts": state.supervisor.restarts,
+        }
+        for state in sorted(states, key=lambda state: state.rank)
+    ]
+
+
+def upcoming(states: Iterable[TaskState], count: int) -> list[tuple[Instant, str]]:
+    """The next clock-driven runs of different tasks, soonest first."""
+    due = [(state.tick.when, state.rank, state.name) for state in states if state.tick.when]
+    return [(when, name) for when, _, name in sorted(due)[:count]]
+
+
+def tally(states: Iterable[TaskState]) -> Mapping[str, int]:
+    """How many tasks are in each state, by the words of the snapshot."""
+    return Counter(_word(state) for state in states)
+
+
+def _retry_time(state: TaskState) -> Instant | None:
+    timer = state.timers.get(Kind.RETRY)
+    return timer.when if timer else None
+
+
+def _word(state: TaskState) -> str:
+    if state.broken:
+        return "refused"
+    if state.supervisor.health is Health.PARKED:
+        return "parked"
+    if state.paused:
+        return "paused"
+    if state.active is not None:
+        return "running"
+    if state.queued is not None:
+        return "queued"
+    return state.supervisor.health.value if state.retry_run is not None else "waiting"
