@@ -1,10 +1,13 @@
-# Targets for users: run, test, install, uninstall. For developers: lint, bench, simulate, lock, clean. `make help` lists them.
+# Targets for users: run, test, install, uninstall. For developers: lint, bench,
+# simulate, coverage, mutate, crash, lock, clean. `make help` lists them.
 
 SHELL := /bin/sh
 VENV  := .venv
 BIN   := $(VENV)/bin
 LOCK_VENV := build/lock-venv
+MUTATION_VENV := build/mutation-venv
 SEEDS ?= 20
+KILLS ?= 200
 
 # The newest Python that is at least 3.11; a name on the path may be an empty shim, so each is tried.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
@@ -21,7 +24,7 @@ UNITS  := $(DESTDIR)$(SYSCONFDIR)/systemd/system
 # The package itself needs nothing beyond the lock: its build backend is in it.
 INSTALL_SELF := $(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 
-.PHONY: help run test install uninstall lint bench simulate lock clean
+.PHONY: help run test install uninstall lint bench simulate coverage mutate crash lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -72,8 +75,20 @@ bench: $(VENV)/.installed-dev ## measure side by side with peers; options: ARGS=
 simulate: $(VENV)/.installed-dev ## run simulated trading weeks, SEEDS=20 of them
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/simulation
 
-# Both locks come from pyproject.toml: the development lock first, the other constrained by it, so that one
-# environment can hold both. Hashes for every platform, and no index: where packages come from is local business.
+coverage: $(VENV)/.installed-dev ## every branch of scheduler/core is taken by tests/core alone
+	$(BIN)/python -m coverage run --source=scheduler/core -m pytest -q tests/core
+	$(BIN)/python -m coverage report --show-missing --skip-covered --fail-under=100
+
+# Hours for all of it. tests/core/mutation.md says what has been learnt of each module.
+mutate: $(MUTATION_VENV)/.installed ## change scheduler/core here and there and see that a test fails; MODULES="triggers plan"
+	$(MUTATION_VENV)/bin/mutmut run $(foreach module,$(MODULES),'scheduler.core.$(module).*')
+	$(MUTATION_VENV)/bin/mutmut results
+
+crash: $(VENV)/.installed-dev ## kill -9 the real daemon KILLS=200 times and judge its ledger
+	$(BIN)/python -m benchmarks.crashes --kills $(KILLS) $(ARGS)
+
+# All locks come from pyproject.toml: the development lock first, the others constrained by it, so that one
+# environment can hold them. Hashes for every platform, and no index: where packages come from is local business.
 COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
@@ -83,11 +98,13 @@ lock: ## pin the dependencies anew; UPGRADE=--upgrade takes newer ones
 	$(LOCK_VENV)/bin/python -m pip install --quiet uv
 	$(COMPILE) --group dev pyproject.toml --output-file requirements-dev.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock pyproject.toml --output-file requirements.lock
-	@! grep -n '://' requirements.lock requirements-dev.lock || { echo 'a lock names a host' >&2; exit 1; }
+	$(COMPILE) --group mutation --constraint requirements-dev.lock pyproject.toml \
+		--output-file requirements-mutation.lock
+	@! grep -n '://' requirements*.lock || { echo 'a lock names a host' >&2; exit 1; }
 	rm -rf $(LOCK_VENV)
 
 clean: ## remove what was built; state is kept
-	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist mutants .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find scheduler tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define need_python
@@ -102,6 +119,12 @@ $(BIN)/python:
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(INSTALL_SELF)
+	@touch $@
+
+$(MUTATION_VENV)/.installed: requirements-mutation.lock
+	$(call need_python)
+	$(PYTHON) -m venv $(MUTATION_VENV)
+	$(MUTATION_VENV)/bin/python -m pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python

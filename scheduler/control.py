@@ -151,6 +151,8 @@ def _trouble(task: TaskState) -> str:
     failures = f"after {task.supervisor.consecutive} failures in a row"
     if task.broken:
         return f"cannot be run at all ({task.broken})"
+    if task.lingering is not None:
+        return "is not started before a run returns that has timed out and cannot be ended"
     if task.supervisor.health is TaskHealth.PARKED:
         return f"is parked {failures}"
     if task.supervisor.health is TaskHealth.CRASH_LOOPING:

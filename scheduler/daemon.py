@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from scheduler import logs, reports
 from scheduler.cache import SharedCache
@@ -50,7 +50,7 @@ from scheduler.core.messages import (
 from scheduler.core.overdue import LIMIT as OVERDUE
 from scheduler.core.triggers import KeepRunning, session_of
 from scheduler.errors import ConfigurationError, SchedulerError
-from scheduler.executors import Executors, Facts, Job, Log, TargetError
+from scheduler.executors import Executors, Facts, Job, Log, TargetError, kill_all
 from scheduler.ledger import Ledger
 from scheduler.lock import StateLock
 from scheduler.loopwatch import LoopWatch, Stall
@@ -62,6 +62,7 @@ from scheduler.waker import Waker
 
 T = TypeVar("T")
 
+_TELL = "scheduler/tell "  # and a run id: begins the id of what waits for the disk to tell of that run's end
 FORCE = 5.0  # seconds that runs get to end once they are forced
 _INSTANTS = frozenset({"due", "since", "until", "last_success"})  # fields of announcements
 _SAID = frozenset(  # by the thread that met it, before the loop came to it
@@ -70,6 +71,18 @@ _SAID = frozenset(  # by the thread that met it, before the loop came to it
         events.LEDGER_LOST,
     }
 )  # fmt: skip
+
+
+class StartAbandoned(Exception):  # noqa: N818 - it is no error
+    """the daemon was asked to stop while it still loaded"""
+
+
+class _Known(NamedTuple):
+    """What is found out before a configuration takes effect."""
+
+    refused: Mapping[str, str]  # task -> why its callable cannot be imported
+    defined: Mapping[str, str]  # task -> fingerprint
+    histories: Mapping[str, TaskHistory]  # of all tasks at the start, of loops for a reload
 
 
 class Daemon:
@@ -124,12 +137,15 @@ class Daemon:
         self._over = False
         self._reloads = 0
         self._running = False
+        self._abandoned = False
         self.on_change: Callable[[], None] = lambda: None  # called whenever the engine was told something
 
     # Life.
 
     async def start(self) -> None:
-        """Everything up, then the tasks. ConfigurationError or SchedulerError leaves nothing behind."""
+        """Everything up, then the tasks. ConfigurationError or SchedulerError leaves nothing behind,
+        nor does StartAbandoned.
+        """
         self._loop = asyncio.get_running_loop()
         self._lock = StateLock(self._state)
         try:
@@ -152,6 +168,8 @@ class Daemon:
         seen = self._saves.snapshot()
         window = Window.around(self._clock.now(), self._ledger.oldest_watermark())
         configuration = await self._in_thread(partial(self._load, window))
+        if self._abandoned:
+            raise StartAbandoned
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
         self.manager = BackgroundTaskManager(self._clock.now, on_leak=self._leaked, on_failure=self._crashed)
         self._executors = Executors(
@@ -181,7 +199,7 @@ class Daemon:
         self._running = True
         self.configuration = configuration
         self._report(reports.loaded(configuration))
-        self._configure(configuration, first=True)
+        self._configure(configuration)
         early, self._early = self._early or [], None
         self._report(early)
         await self._durable()  # that it answers for what is due from now on, whatever becomes of it
@@ -191,6 +209,10 @@ class Daemon:
             self.manager.start_task(self._saves.watch(), "scheduler/watch")
         if not isinstance(self._clock, VirtualClock):  # whose loop jumps: real time means nothing there
             self.loop_watch.start()
+
+    def abandon_start(self) -> None:
+        """Let a ``start`` that still loads end with StartAbandoned, before anything is due."""
+        self._abandoned = True
 
     def _make_reloading(self) -> Reloading:
         return Reloading(
@@ -212,7 +234,7 @@ class Daemon:
             return
         self._running = False
         for run_id in self.manager.get_active_task_ids():
-            if run_id.startswith("scheduler/"):
+            if run_id.startswith("scheduler/") and not run_id.startswith(_TELL):
                 self.manager.cancel_task(run_id)
         waiting = [row["run_id"] for row in self.engine.snapshot() if row["run_id"]]
         self._say(events.DAEMON_STOPPING, "info", waiting_for=waiting)
@@ -248,8 +270,8 @@ class Daemon:
         return 2 * self._clock.real_seconds(longest) + FORCE
 
     def kill(self) -> None:
-        """End every process of every run at once."""
-        self._executors.kill()
+        """End every process of every run at once, whether or not the start is through."""
+        kill_all()
 
     def register(self, name: str, call: Callable[..., Any]) -> None:
         """Let tasks whose target is ``name`` run this callable."""
@@ -358,7 +380,7 @@ class Daemon:
                 self._announced(announcement)
 
         # The record is among the other actions, which are carried out before this task begins.
-        self.manager.start_task(tell(), f"scheduler/tell {run.run_id}")
+        self.manager.start_task(tell(), _TELL + run.run_id)
         return [action for action in actions if not isinstance(action, Announce)]
 
     def _facts(self, run: Run, spec: TaskSpec) -> Facts:
@@ -392,27 +414,25 @@ class Daemon:
                 old, now = self.configuration, self._clock.now()
                 # In a thread: counting the runs of ten thousand tasks takes a second.
                 told = await self._in_thread(lambda: list(reports.changed(old, configuration, now, cause)))
+                known = await self._in_thread(lambda: self._find_out(configuration, now))
+                self._configure(configuration, known)
             except ConfigurationError as error:
                 return self._reject([str(problem) for problem in error.problems], cause)
             except (SchedulerError, OSError) as error:
-                return self._reject([str(error)], cause)
+                return self._reject([str(error)], cause, again=True)
             except Exception as error:  # noqa: BLE001 - who watches the files must outlive any of them
-                return self._reject([f"{type(error).__name__}: {error}"], cause)
-            self._report(told)
-            self._configure(configuration)
+                return self._reject([f"{type(error).__name__}: {error}"], cause, again=True)
             self._seen = seen
+            self._report(told)
             return reports.Reloaded(accepted=True, told=tuple(told))
 
-    def _reject(self, problems: Sequence[str], cause: str) -> reports.Reloaded:
+    def _reject(self, problems: Sequence[str], cause: str, *, again: bool = False) -> reports.Reloaded:
         for problem in problems:
             self._happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
-        return reports.Reloaded(accepted=False, problems=tuple(problems))
+        return reports.Reloaded(accepted=False, problems=tuple(problems), again=again)
 
-    def _configure(self, configuration: Configuration, *, first: bool = False) -> None:
-        self.loop_watch.attend()  # ten thousand tasks take a while
-        now = self._clock.now()
-        self.configuration = configuration
-        self.cache.reconfigure(configuration.caches)
+    def _find_out(self, configuration: Configuration, now: Instant, *, first: bool = False) -> _Known:
+        """What it takes a while to know: imports, and questions to the ledger. In any thread."""
         refused = {}
         for spec in configuration.specs:
             try:
@@ -420,33 +440,43 @@ class Daemon:
             except TargetError as error:
                 refused[spec.name] = str(error)
         enabled = [spec for spec in configuration.specs if spec.enabled]
-        defined = self._ledger.defined()
-        if first:
-            histories = self._histories(enabled, now)
+        loops = _stretches(configuration, enabled, now)
+        asked = [spec.name for spec in enabled] if first else list(loops)
+        histories = self._ledger.task_histories(asked, now, loops) if first or loops else {}
+        return _Known(refused, self._ledger.defined(), histories)
+
+    def _configure(self, configuration: Configuration, known: _Known | None = None) -> None:
+        """``known`` is what a reload has found out; at the start nothing runs yet that could not wait."""
+        self.loop_watch.attend()  # ten thousand tasks take a while
+        now = self._clock.now()
+        refused, defined, found = known or self._find_out(configuration, now, first=True)
+        enabled = [spec for spec in configuration.specs if spec.enabled]
+        if known is None:
+            histories = dict(found)
             for spec in enabled:  # what was due before a change is not the new task's
                 if defined.get(spec.name) != fingerprint(spec):
                     histories[spec.name] = histories[spec.name]._replace(expected_from=now)
         else:  # new ones are expected from now on, but may have been here before
             tasks = self.engine.tasks
             asked = [s for s in enabled if s.name not in tasks or isinstance(s.trigger, KeepRunning)]
-            known = self._histories(asked, now) if asked else {}
-            histories = {spec.name: TaskHistory(now + 1, begun=known[spec.name].begun) for spec in asked}
-        remembered = self._ledger.remembered() if first else {}
-        self.handle(Configure(configuration.specs, configuration.tables, refused, histories, remembered))
-        self._define(enabled, defined.keys(), now)  # after what was due before is accounted for
+            histories = {spec.name: TaskHistory(now + 1) for spec in asked}
+            for name, due in _stretches(configuration, asked, now).items():
+                begun = found[name].begun if name in found else None
+                if begun is not None and begun[0] == due:  # else the stretch has begun since it was asked for
+                    histories[name] = TaskHistory(now + 1, begun=begun)
+        remembered = self._ledger.remembered() if known is None else {}
+        before, self.configuration = self.configuration, configuration  # what now begins asks it
+        try:
+            self.cache.reconfigure(configuration.caches)
+            self.handle(Configure(configuration.specs, configuration.tables, refused, histories, remembered))
+            self._define(enabled, defined.keys(), now)  # after what was due before is accounted for
+        except BaseException:
+            self.configuration = before
+            raise
         try:
             self._accepted()
-        except OSError as error:  # a full disk: `check --diff` compares with older files, and that is all
+        except Exception as error:  # noqa: BLE001 - mostly a full disk; it is in force all the same
             self._happened(events.CONFIG_NOT_KEPT, "warning", error=str(error))
-
-    def _histories(self, specs: Sequence[TaskSpec], now: Instant) -> dict[str, TaskHistory]:
-        loops = {}
-        for spec in specs:
-            if isinstance(spec.trigger, KeepRunning):
-                begun = spec.trigger.last_before(now + 1, self.configuration.tables[spec.market])
-                if begun is not None:
-                    loops[spec.name] = begun
-        return self._ledger.task_histories([spec.name for spec in specs], now, loops)
 
     def _define(self, specs: Sequence[TaskSpec], defined: Collection[str], now: Instant) -> None:
         """Tell the ledger which runs to expect from now on."""
@@ -562,3 +592,14 @@ class Daemon:
             self._early.append(announcement)
         elif not self._over:
             self._report([announcement])
+
+
+def _stretches(configuration: Configuration, specs: Iterable[TaskSpec], now: Instant) -> dict[str, Instant]:
+    """When the latest stretch of each loop among these began."""
+    loops = {}
+    for spec in specs:
+        if isinstance(spec.trigger, KeepRunning):
+            begun = spec.trigger.last_before(now + 1, configuration.tables[spec.market])
+            if begun is not None:
+                loops[spec.name] = begun
+    return loops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from scheduler.errors import ConfigurationError, StateLockedError
@@ -32,7 +33,8 @@ class StateLock:
                 f"another scheduler (process {owner or 'unknown'}) runs with the state directory {directory}"
             ) from None
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk; who holds the lock is told by the kernel too
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         os.close(self._file)

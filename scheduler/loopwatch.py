@@ -110,6 +110,7 @@ class LoopWatch:
         self._lagging = False
         self._resting = False
         self._attended = False  # work has begun since the last answer
+        self._failed = False  # to look, and that has been told
 
     # On the loop.
 
@@ -173,9 +174,9 @@ class LoopWatch:
             elif now < due:
                 self._sleep(due - now)
             else:
-                self._look(due)
-                due = max(due, now - LAG_WINDOW)  # older ones would be forgotten at once
                 try:
+                    self._try_look(due)
+                    due = max(due, now - LAG_WINDOW)  # older ones would be forgotten at once
                     while due <= now:  # more than one if this thread has been held up as well
                         self._ask(due)
                         due += PROBE_EVERY
@@ -206,6 +207,16 @@ class LoopWatch:
     def _ask(self, due: Duration) -> None:
         self._waiting.append(due)
         self._loop.call_soon_threadsafe(self._answer)
+
+    def _try_look(self, due: Duration) -> None:
+        """What fails is told once, and the watch goes on. RuntimeError when the loop has been closed."""
+        try:
+            self._look(due)
+        except Exception as problem:  # noqa: BLE001 - the next stall is to be found all the same
+            if not self._failed:
+                self._failed = True
+                trouble = {"message": "the watch of the event loop failed", "exception": problem}
+                self._loop.call_soon_threadsafe(self._loop.call_exception_handler, trouble)
 
     def _look(self, due: Duration) -> None:
         """Is the loop late with an answer? This very probe counts when the thread itself comes late."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from scheduler.core.messages import MICROSECOND, SECOND, Duration, Instant
 
 _PAUSE = 1.0  # seconds from an event to the status line that tells of it, and of all others since
-_AGAIN = 1.0  # seconds until a sign of life that was withheld is thought over
+_AGAIN = 1.0  # seconds until a sign of life that was withheld is thought over, or what got lost is repeated
 
 
 class Notifier:
@@ -25,6 +25,7 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._monotonic = monotonic
         self._socket: socket.socket | None = None
+        self._unready = False  # what was said of being ready got lost
         self.watchdog = _watchdog(environ)
         """Nanoseconds within which the next ``alive`` is expected; None when nobody watches."""
         if self._address:
@@ -33,7 +34,14 @@ class Notifier:
 
     def ready(self, status: str) -> bool:
         """Started, or reloaded, and at work."""
-        return self._send(f"READY=1\nSTATUS={_one_line(status)}")
+        sent = self._send(f"READY=1\nSTATUS={_one_line(status)}")
+        self._unready = not sent
+        return sent
+
+    def ready_again(self) -> bool:
+        """Say it once more if it got lost; whether the manager has it now."""
+        self._unready = self._unready and not self._send("READY=1")
+        return not self._unready
 
     def reloading(self) -> bool:
         """A reload begins; ``ready`` ends it."""
@@ -41,6 +49,7 @@ class Notifier:
 
     def stopping(self, status: str, within: float) -> bool:
         """The end begins; the manager is to wait for it so many seconds, whatever its own limit is."""
+        self._unready = False
         extend = f"EXTEND_TIMEOUT_USEC={int(within * 1e6)}"
         return self._send(f"STOPPING=1\n{extend}\nSTATUS={_one_line(status)}")
 
@@ -98,10 +107,14 @@ class Heartbeat:
         self._loop = asyncio.get_running_loop()
         self._beat: asyncio.TimerHandle | None = None
         self._line: asyncio.TimerHandle | None = None
+        self._ready: asyncio.TimerHandle | None = None
         self._said = ""
         self._owed = False
         self._closed = not notifier.present
-        if not self._closed and notifier.watchdog is not None:
+        if self._closed:
+            return
+        self._repeat()
+        if notifier.watchdog is not None:
             self._look(notifier.watchdog / 2 / SECOND)
 
     def stir(self) -> None:
@@ -111,7 +124,7 @@ class Heartbeat:
 
     def close(self) -> None:
         self._closed = True
-        for timer in (self._beat, self._line):
+        for timer in (self._beat, self._line, self._ready):
             if timer is not None:
                 timer.cancel()
 
@@ -120,10 +133,14 @@ class Heartbeat:
         if bool(late) != self._owed:
             self._owed = bool(late)
             self._withheld(late)
-        if not late:
-            self._notifier.alive()
-        # What was withheld may come late, but not by half a watchdog's time.
-        self._beat = self._loop.call_later(min(every, _AGAIN) if late else every, self._look, every)
+        given = not late and self._notifier.alive()
+        # What was withheld or lost may come late, but not by half a watchdog's time.
+        self._beat = self._loop.call_later(every if given else min(every, _AGAIN), self._look, every)
+
+    def _repeat(self) -> None:
+        """Until the manager knows that the daemon is ready."""
+        if not self._notifier.ready_again():
+            self._ready = self._loop.call_later(_AGAIN, self._repeat)
 
     def _tell(self) -> None:
         self._line = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -22,7 +23,7 @@ _UP = 1.0  # seconds after which a watch that is being set up is up
 class Reload(Protocol):
     """Take the files; with ``in_force`` as they were, with the calendars and amendments of now."""
 
-    def __call__(self, cause: str, *, in_force: bool = False) -> Coroutine[Any, Any, object]: ...
+    def __call__(self, cause: str, *, in_force: bool = False) -> Coroutine[Any, Any, reports.Reloaded]: ...
 
 
 class Reloading:
@@ -82,7 +83,7 @@ class Reloading:
         await self._take_code()
         async with aclosing(occasions):
             async for _ in occasions:
-                await self._look()
+                await self._try_look()
 
     def is_due(self) -> bool:
         """Whether a file that was held back may go live now. It says so once."""
@@ -112,19 +113,28 @@ class Reloading:
     def _look_soon(self) -> None:
         async def look() -> None:
             await asyncio.sleep(_UP)
-            await self._look()
+            await self._try_look()
 
         self._looks += 1
         self._later(look(), f"scheduler/look-{self._looks}")
+
+    async def _try_look(self) -> None:
+        try:
+            await self._look()
+        except Exception as error:  # noqa: BLE001 - what is saved next is to be noticed all the same
+            details = "".join(traceback.format_exception(error))
+            text = f"{type(error).__name__}: {error}"
+            fields = {"run_id": "scheduler/watch", "error": text, "exception": details}
+            self._say([Announce(events.BACKGROUND_FAILED, "error", fields)])
 
     async def _look(self) -> None:
         async with self._looking:
             await self._take_code()
             seen = await watch.settled(self._sight, self._seen, self._in_thread)
             changed = {path for path, *_ in seen[0] ^ self._seen[0]}
-            self._seen = seen
+            if not changed or await self._saved(changed, seen[0]):
+                self._seen = seen
             if changed:
-                await self._saved(changed, seen[0])
                 await self._take_code()
             news = await self._in_thread(self._code.changed)
             if news:
@@ -138,26 +148,30 @@ class Reloading:
             specs = configuration.specs if self._watches_code else ()
             self._say(await self._in_thread(partial(self._code.configure, specs)))
 
-    async def _saved(self, paths: set[str], now: Snapshot) -> None:
+    async def _saved(self, paths: set[str], now: Snapshot) -> bool:
         """By `reload:` of the file in force: take it, hold it back until the close, or until told.
 
         What an operator amended is taken at once, whatever else was saved and waits or is wrong.
+        False when it is to be tried again at the next look.
         """
+        again = False
         amended = {path for path in paths if Path(path).parent == self._amendments}
         if amended:
-            await self._reload("the amendments changed", in_force=True)
+            again = (await self._reload("the amendments changed", in_force=True)).again
         saved = paths - amended
         configuration, files = self._in_force()
         if not saved or files == {known for known in now if Path(known[0]).parent != self._amendments}:
-            return  # someone had it loaded already
+            return not again  # someone had it loaded already
         mode = configuration.reload
         if mode == "auto" or (mode == "closed-only" and not self._trading()):
-            await self._reload(f"saved: {', '.join(sorted({Path(path).name for path in saved}))}")
+            names = ", ".join(sorted({Path(path).name for path in saved}))
+            again |= (await self._reload(f"saved: {names}")).again
         else:
             self._held_back = mode == "closed-only"
             until = "the market closes, or a reload" if self._held_back else "a reload"
             fields = {"reload": mode, "files": sorted(saved), "until": until}
             self._say([Announce(events.CONFIG_HELD_BACK, "info", fields)])
+        return not again
 
     def _trading(self) -> bool:
         configuration, _ = self._in_force()

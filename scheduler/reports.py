@@ -47,6 +47,7 @@ class Reloaded(NamedTuple):
     accepted: bool
     problems: tuple[str, ...] = ()
     told: tuple[Announce, ...] = ()
+    again: bool = False  # whether the same files may be accepted another time
 
     def __bool__(self) -> bool:
         return self.accepted

@@ -22,7 +22,7 @@ from scheduler.configuration import FileLoader, file_zone
 from scheduler.core import events
 from scheduler.core.messages import Instant, TaskSpec
 from scheduler.core.triggers import KeepRunning
-from scheduler.daemon import Daemon
+from scheduler.daemon import Daemon, StartAbandoned
 from scheduler.errors import ConfigurationError, LedgerError, SchedulerError
 from scheduler.executors import adopt, release
 from scheduler.ledger import typical_durations
@@ -47,11 +47,17 @@ def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once. SchedulerError when it cannot start."""
     from scheduler.control import ControlPlane  # noqa: PLC0415 - a web framework: rehearsals do without
 
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, no status reaches us
     clock, plane = SystemClock(), ControlPlane(settings.socket)
     if sys.stderr is not None:
         faulthandler.enable()  # a watchdog that aborts us shall have all the stacks
     _configure_logs(settings, clock)
     loader = FileLoader(settings)
+
+    def claim() -> None:
+        plane.claim()
+        _adopt(settings.state_dir)
+
     daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
         loader,
         load_in_force=loader.in_force,
@@ -60,17 +66,19 @@ def run(settings: Settings) -> None:
         python_path=settings.python_path,
         watched=settings.config_dir,
         accepted=loader.keep_accepted,
-        claim=plane.claim,
+        claim=claim,
     )
     with closing(plane), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         serving = _serve(daemon_of, notifier=Notifier(clock.monotonic), plane=plane)
-        _run_to_its_end(runner, _contained(serving, settings.state_dir))
+        _run_to_its_end(runner, _contained(serving))
 
 
 def rehearse(
     settings: Settings, *, at: Instant, until: Instant | None, speed: float, state: Path | None, live: bool
 ) -> None:
     """The whole daemon on another clock, in a throw-away state directory."""
+    if live:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as above
     clock = VirtualClock(at) if speed == 0 else ScaledClock(at, speed)
     _configure_logs(settings, clock, rehearsal=True)
     remembered = _remembered(settings.state_dir / "ledger.db")
@@ -94,12 +102,13 @@ def rehearse(
             python_path=settings.python_path,
             simulate=None if live else simulate,
             watched=settings.config_dir if speed else None,
+            claim=(lambda: _adopt(place)) if live else None,
             seed=0,
         )
         loop = (lambda: VirtualTimeLoop(clock)) if isinstance(clock, VirtualClock) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop) as runner:
             serving = _serve(daemon_of, None if until is None else _set_at(clock, until))
-            _run_to_its_end(runner, _contained(serving, place if live else None), directory.cleanup)
+            _run_to_its_end(runner, _contained(serving), directory.cleanup)
 
 
 def _run_to_its_end(
@@ -134,24 +143,24 @@ def _leave_threads_behind(loop: asyncio.AbstractEventLoop, tidy: Callable[[], ob
     os._exit(0)
 
 
-async def _contained(serving: Coroutine[None, None, None], state: Path | None) -> None:
-    """What is done only where the process is all the scheduler's. ``state``: None if nothing is executed."""
+async def _contained(serving: Coroutine[None, None, None]) -> None:
+    """What is done only where the process is all the scheduler's."""
     time = asyncio.get_running_loop().time
     with prints_logged(logs.logger, time), closing(ThreadWatch()):
         try:
-            if state is not None:
-                _adopt(state)
             await serving
         finally:
             release()
 
 
 def _adopt(state: Path) -> None:
-    """Own every process below this one, and end those of a daemon that was killed."""
+    """Own every process below this one, and end those of a daemon that was killed.
+
+    ``state`` is locked: the processes of a daemon that lives are not touched.
+    """
     try:
-        state.mkdir(parents=True, exist_ok=True)
         survivors = adopt(state)
-    except OSError as error:  # the kernel has no subreapers; a state directory that cannot be is told later
+    except OSError as error:  # the kernel has no subreapers
         logs.announce(events.CONTAINMENT_REDUCED, "warning", {"error": str(error)})
         return
     for process, command in survivors:
@@ -179,16 +188,23 @@ async def _serve(
         if not stop.is_set():
             first = loop.time()
             stop.set()
+            daemon.abandon_start()
         elif loop.time() - first > SAME_SIGNAL:
-            daemon.kill()
-            os._exit(IMMEDIATE)
+            try:
+                daemon.kill()
+            finally:
+                os._exit(IMMEDIATE)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await daemon.start()
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
+    try:
+        await daemon.start()
+    except StartAbandoned:
+        logs.announce(events.DAEMON_STOPPING, "info", {"waiting_for": []})
+        return
     if plane is not None:
         plane.serve(daemon)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
     if notifier is not None:
         notifier.ready(daemon.status_line())
         heartbeat = Heartbeat(notifier, overdue=daemon.overdue, status=daemon.status_line, withheld=_withheld)

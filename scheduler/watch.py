@@ -115,7 +115,8 @@ async def occasions(
                     troubled = False
                     paths = {Path(path) for _, path in batch}
                     if (
-                        not any(path in wanted or path.suffix in _SUFFIXES for path in paths)
+                        batch  # else 15 quiet seconds are over, by the kernel's own clock
+                        and not any(path in wanted or path.suffix in _SUFFIXES for path in paths)
                         and time() < latest
                     ):
                         continue  # others are busy in one of the directories

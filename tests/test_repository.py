@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.core.supervision import diagram
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "scheduler"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -149,6 +151,10 @@ def test_starting_a_task_is_noticed(code: str) -> None:
     assert list(started_tasks(ast.parse(code)))
 
 
+def test_the_diagram_of_restarts_in_the_readme_is_drawn_from_the_table() -> None:
+    assert f"```mermaid\n{diagram()}```\n" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_pandas_is_imported_by_the_calendars_child_process_only() -> None:
     importers = {
         file
@@ -158,7 +164,7 @@ def test_pandas_is_imported_by_the_calendars_child_process_only() -> None:
     assert importers <= {"scheduler/calendars/child.py"}
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-mutation.lock"])
 def test_a_lock_pins_every_package_with_hashes_and_names_no_host(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     assert "://" not in text

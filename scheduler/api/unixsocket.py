@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from typing import Final
 from scheduler.errors import ConfigurationError, SocketInUseError
 
 BACKLOG: Final = 64  # connections that wait to be accepted
+_TRIES: Final = 100  # to lock the directory
+_PAUSE: Final = 0.02  # seconds between them
 _MODE: Final = 0o660  # for the daemon's user and group
 
 
@@ -20,13 +23,16 @@ class ControlSocket:
     """Listens at ``path`` from now on, so that clients wait for a daemon that is still starting."""
 
     def __init__(self, path: Path) -> None:
-        """SocketInUseError when somebody answers there, ConfigurationError when it cannot be made."""
+        """SocketInUseError when somebody answers there, ConfigurationError when it cannot be made.
+
+        It takes two seconds at most.
+        """
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                fcntl.flock(directory, fcntl.LOCK_EX)  # two daemons would both find, and remove, a dead one's
+                _lock(directory, path)
                 _clear(path)
                 self.socket = _bound(path)
             finally:
@@ -49,6 +55,19 @@ class ControlSocket:
         """Remove it and stop listening. Idempotent."""
         self.remove()
         self.socket.close()
+
+
+def _lock(directory: int, path: Path) -> None:
+    """Without it two daemons would both find, and remove, a dead one's. Anybody may hold it for ever."""
+    for _ in range(_TRIES):
+        try:
+            return fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    raise SocketInUseError(
+        f"another program keeps {path.parent} locked, so the control socket {path} cannot be made; "
+        "name another with SCHEDULER_SOCKET"
+    )
 
 
 def _clear(path: Path) -> None:

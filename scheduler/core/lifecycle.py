@@ -12,7 +12,7 @@ from typing import Any
 from scheduler.core import events
 from scheduler.core.admission import Admission
 from scheduler.core.loops import Loops
-from scheduler.core.memory import HEALTH, Memory
+from scheduler.core.memory import HEALTH, STUCK, Memory
 from scheduler.core.messages import (
     SECOND,
     Action,
@@ -110,7 +110,7 @@ class Lifecycle:
         if state.lingering is not None:
             self.announce(
                 events.TASK_LEAKED, "error", task=state.name, run_id=state.lingering.run_id,
-                kind="thread", detail="timed out and has not returned; not started again until it does",
+                kind="run", detail="timed out and has not returned; not started again until it does",
             )  # fmt: skip
             return Reason.OVERLAP
         if state.broken:
@@ -180,6 +180,7 @@ class Lifecycle:
         state.active = None
         if event.lingering:
             state.lingering = run
+            self.memory.keep(state.name, STUCK, self.now, due=run.due)
         else:
             self.queueing.release(state)
         if state.keeps_running:
@@ -235,6 +236,7 @@ class Lifecycle:
     def returned(self, state: TaskState) -> None:
         """A lingering run has come back: its slot is free, and the task may run again."""
         state.lingering = None
+        self.memory.forget(state.name, STUCK)
         self.queueing.release(state)
         self.queueing.next(state)
 

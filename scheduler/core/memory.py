@@ -20,6 +20,7 @@ HEALTH: Final = "health"  # health, since, reason, failures, until (of the next 
 PAUSED: Final = "paused"  # since, until
 RESUMED: Final = "resumed"  # since, by, reason: the last time that an operator ended any of it
 REFUSED: Final = "refused"  # since, reason: its callable cannot be had
+STUCK: Final = "stuck"  # since, due: a run that timed out and cannot be ended has not returned
 WAITING: Final = "waiting"  # since: for a slot, a second or longer
 SHEDDING: Final = "shedding"  # since, priorities
 ITSELF: Final = ""  # in the place of a task: what is true of the scheduler
@@ -54,7 +55,7 @@ class Memory:
 
     def forget(self, task: str, *keys: str) -> None:
         """Forget these things about a task; without keys all."""
-        for key in keys or (HEALTH, PAUSED, RESUMED, REFUSED, WAITING):
+        for key in keys or (HEALTH, PAUSED, RESUMED, REFUSED, STUCK, WAITING):
             if self._kept.pop((task, key), None) is not None:
                 self._tell(Remember(task, key, None))
 

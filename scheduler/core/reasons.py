@@ -7,7 +7,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduler.core.during import holds
-from scheduler.core.memory import HEALTH, ITSELF, PAUSED, REFUSED, SHEDDING, WAITING, is_parked
+from scheduler.core.memory import HEALTH, ITSELF, PAUSED, REFUSED, SHEDDING, STUCK, WAITING, is_parked
 from scheduler.core.messages import NOTHING, Facts, Instant, Record, Remembered, TaskSpec
 from scheduler.core.restarts import parking_ends_by
 from scheduler.core.supervision import Health
@@ -100,6 +100,14 @@ def _barred(case: Case) -> Answer | None:
     refused, health, paused = (case.recall(key) for key in (REFUSED, HEALTH, PAUSED))
     if refused is not None:
         return Answer("refused", "callable", f"cannot be run at all ({refused['reason']})")
+    stuck = case.recall(STUCK)
+    if stuck is not None:
+        return Answer(
+            "stuck",
+            "timeout",
+            f"is not started before its run due {case.say(stuck['due'])} returns, which has timed out and "
+            "cannot be ended (a restart of the scheduler ends it)",
+        )
     if health is not None and health["health"] == Health.PARKED:
         return Answer(
             "parked",

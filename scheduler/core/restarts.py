@@ -49,6 +49,8 @@ class Restarts:
         until = self._backoff_until(state) if wanted else None
         if until is not None and not state.may_retry(run.due, until):
             until = None
+        if until is not None:
+            self.give_up(state)  # an older run, in whose place this one is tried again
         life.memory.failed(state, life.now, cause, until)
         if until is None:
             return False
@@ -63,6 +65,7 @@ class Restarts:
         if life.stopping or state.removed or not (resumed or reason in (Reason.RESTARTED, Reason.RELOADED)):
             return False
         if state.may_retry(run.due, life.now):
+            self.give_up(state)  # as above
             self._announce(state, run, life.now, reason)
             self.due(state)
             return True
@@ -116,8 +119,9 @@ class Restarts:
         policy = state.spec.restart
         last = "it is parked" if policy.then == "park" else "an alarm, and it is tried on"
         delay = (until - self._life.now) // MILLISECOND * MILLISECOND
+        stuck = {"provided": "the run that timed out has returned by then"} if state.lingering else {}
         self._life.announce(
             events.TASK_RESTARTING, "warning" if delay else "info", task=state.name, run_id=again.run_id,
             due=again.due, attempt=again.attempt, delay=format_duration(delay), reason=reason,
-            after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}",
+            after_the_last=f"{policy.burst} failures in {format_duration(policy.window)}: {last}", **stuck,
         )  # fmt: skip

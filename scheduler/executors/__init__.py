@@ -24,8 +24,8 @@ from scheduler.executors.thread import ThreadExecutor
 
 __all__ = [
     "DONE", "Executor", "Executors", "Facts", "Job", "Log", "Outcome", "Owner", "Services", "Target",
-    "TargetError", "adopt", "describe", "inspect_target", "load_target",
-    "release",
+    "TargetError", "adopt", "describe", "inspect_target", "kill_all",
+    "load_target", "release",
 ]  # fmt: skip
 
 
@@ -82,10 +82,6 @@ class Executors:
         if plan is None or plan.spec is not spec:
             plan = self._plan(spec)
         return plan.executor, Job(run, spec, owner, plan.target, self._services)
-
-    def kill(self) -> None:
-        """SIGKILL to every process of every run, for an end that cannot wait."""
-        kill_all()
 
     def close(self) -> None:
         """Let idle threads end."""

@@ -17,6 +17,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scheduler.core import events
 from scheduler.executors.base import Job, named, outlast
 from scheduler.executors.family import Family, Relative
 from scheduler.executors.limits import limited, with_limit
@@ -42,8 +43,9 @@ _family: Family | None = None  # one for the process, since the process is the s
 def adopt(place: Path) -> list[tuple[Marked, str]]:
     """From now on find and end what leaves the group of its command. For a process that is a daemon.
 
-    ``place`` is the state directory. Ended first, and told with their command lines, are the processes
-    that an earlier daemon of this place has left behind. OSError where the kernel offers no such thing.
+    ``place`` is the state directory, whose lock is ours. Ended first, and told with their command lines,
+    are the processes that an earlier daemon of this place has left behind. OSError where the kernel
+    offers no such thing.
     """
     global _family  # noqa: PLW0603 - see there
     _family = Family(place, lambda: {child.pid for child in _alive})
@@ -77,9 +79,11 @@ class Child:
         self._last_words: asyncio.TimerHandle | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._exited = False
+        self._status: int | None = None
         self._family = _family
         self._mark = {} if _family is None else {MARK: _family.new_mark()}
         self._left: dict[int, Relative] = {}  # by process id
+        self._unseen = ""  # why it could not be seen what is left
         self._output, write_end = os.pipe2(os.O_CLOEXEC)
         self._output_open = True
         try:
@@ -104,8 +108,10 @@ class Child:
         _alive.add(self)
         self._watch()
 
-    async def wait(self) -> int:
+    async def wait(self) -> int | None:
         """Wait for its end and return its status as subprocess does (negative: a signal).
+
+        None when somebody else took it: a task that waits for any child, or an ignored SIGCHLD.
 
         A cancellation sends SIGTERM to the whole group, and SIGKILL once ``job.forced`` is set.
         """
@@ -114,7 +120,7 @@ class Child:
             while not self._over.done():  # a matter of milliseconds, unless it hangs inside the kernel
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(self._over)
-        return self._process.returncode
+        return self._status
 
     def farewell(self) -> None:
         """Its work is done: it may tidy up for a moment, but not hang there."""
@@ -126,8 +132,10 @@ class Child:
 
     def error(self) -> str:
         """How it failed, with the last line that it printed."""
-        status = self._process.returncode
-        if status < 0:
+        status = self._status
+        if status is None:
+            text = "its exit status was taken by somebody else"
+        elif status < 0:
             try:
                 text = f"killed by {signal.Signals(-status).name}"
             except ValueError:  # a real-time signal has no name
@@ -156,10 +164,18 @@ class Child:
         self._loop.add_reader(pidfd, self._leader_ended, pidfd)
 
     def _poll(self) -> None:
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        try:
+            lives = self._look() is None
+        except ChildProcessError:
+            lives = False
+        if lives:
             self._loop.call_later(_POLL, self._poll)
         else:
             self._leader_ended(None)
+
+    def _look(self) -> os.waitid_result | None:
+        """How it ended, which can be asked again; ChildProcessError when somebody else took that."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def _leader_ended(self, pidfd: int | None) -> None:
         if pidfd is not None:
@@ -169,23 +185,29 @@ class Child:
         self._signal(signal.SIGKILL)  # what is left of its group
         self._exited = True
         _alive.discard(self)
-        self._process.wait()
-        if left:
-            self._clear(left, _CLEARINGS)
-        else:
-            self._take_leave()
+        with contextlib.suppress(ChildProcessError):
+            self._look()
+            self._status = self._process.wait()
+        self._process.wait()  # takes a status that is gone for 0
+        self._clear(left, _CLEARINGS)
 
     def _relatives(self) -> list[Relative]:
-        return [] if self._family is None else self._family.relatives(self._mark[MARK], self.pid)
+        self._unseen = ""
+        try:
+            return [] if self._family is None else self._family.relatives(self._mark[MARK], self.pid)
+        except OSError as problem:  # no file descriptor is free
+            self._unseen = str(problem)
+            return []
 
     def _clear(self, left: list[Relative], looks: int) -> None:
         """Kill what is left of the run, and what that had started, until nothing lives."""
         for relative in left:
             self._left.setdefault(relative.pid, relative)
-            with contextlib.suppress(PermissionError):  # a set-user-ID program: told below
+            # A set-user-ID program is told below; one that somebody else waited for is gone.
+            with contextlib.suppress(PermissionError, ProcessLookupError):
                 assert self._family is not None
                 self._family.kill(relative)
-        if left and looks:
+        if (left or self._unseen) and looks:
             self._loop.call_later(_CLEARING, lambda: self._clear(self._relatives(), looks - 1))
             return
         # A run that was asked to end ends with its group; that is no leak of the task's.
@@ -194,6 +216,8 @@ class Child:
             self._job.owner.leaked("process", len(leaked), named(map(_told, leaked)))
         if left:
             self._job.owner.leaked("stuck process", len(left), named(map(_told, left)))
+        if self._unseen:
+            self._job.log.warning(events.CONTAINMENT_REDUCED, error=self._unseen)
         self._take_leave()
 
     def _take_leave(self) -> None:

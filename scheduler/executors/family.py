@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,8 +57,6 @@ class Family:
         """
         self._children = Path(f"/proc/self/task/{os.getpid()}/children")
         self._children.read_bytes()  # not every kernel has it
-        if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
         status, this = place.stat(), stat_of(os.getpid())
         assert this is not None
         self._place = f"{status.st_dev:x}-{status.st_ino:x}:"
@@ -68,14 +67,24 @@ class Family:
         self._killed: set[int] = set()
         self._zombies: dict[tuple[int, str], float] = {}  # seen first at this time of the loop
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(_ROUND, self._look_round)
         self._guardian = self._start_guardian()
+        try:
+            _become_subreaper()
+        except BaseException:
+            self._dismiss_guardian()
+            raise
+        self._timer = self._loop.call_later(_ROUND, self._look_round)
 
     def end_survivors(self) -> list[tuple[Marked, str]]:
-        """End what an earlier daemon of this state directory has left behind, and tell the commands."""
+        """End what an earlier daemon of this state directory has left behind, and tell the commands.
+
+        For who holds the directory's lock: whatever carries its mark is then nobody's.
+        """
+        ours = re.compile(rf"{self._place}\d+-\d+:\d+")  # whoever sets the variable may write anything
 
         def left() -> list[Marked]:
-            return [process for process in marked(self._place) if not _daemon_lives(process.mark)]
+            found = (process for process in marked(self._place) if process.pid != os.getpid())
+            return [process for process in found if ours.fullmatch(process.mark)]
 
         told = [(process, command_of(process.pid)) for process in left()]
         if told:
@@ -98,13 +107,19 @@ class Family:
         return found
 
     def kill(self, relative: Relative) -> None:
-        """SIGKILL to a child of ours; PermissionError when it has become another user's."""
-        self._killed.add(relative.pid)
+        """SIGKILL to a child of ours; PermissionError when it has become another user's.
+
+        ProcessLookupError when somebody else has asked how it ended.
+        """
         os.kill(relative.pid, 9)
+        self._killed.add(relative.pid)
 
     def close(self) -> None:
         """Let the guardian have its last look."""
         self._timer.cancel()
+        self._dismiss_guardian()
+
+    def _dismiss_guardian(self) -> None:
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,8 +170,6 @@ class Family:
         self._timer = self._loop.call_later(_ROUND, self._look_round)
 
 
-def _daemon_lives(mark: str) -> bool:
-    """Whether the daemon that gave this mark still runs."""
-    pid, _, start = mark.split(":")[1].partition("-")
-    stat = stat_of(int(pid))
-    return stat is not None and stat.state != "Z" and stat.start == start
+def _become_subreaper() -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")

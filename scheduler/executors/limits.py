@@ -37,7 +37,7 @@ def limited(work: Work, argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _LIMITER, memory, nice, *argv]
 
 
-def with_limit(work: Work, error: str, status: int) -> str:
+def with_limit(work: Work, error: str, status: int | None) -> str:
     """The error of a process, and the limit that it has probably met. ``status`` is as of subprocess."""
     if work.memory_limit is None:
         return error

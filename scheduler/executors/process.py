@@ -83,7 +83,7 @@ class ProcessExecutor:
         }
 
 
-def _outcome(job: Job, conversation: _Conversation, child: Child, status: int) -> Outcome:
+def _outcome(job: Job, conversation: _Conversation, child: Child, status: int | None) -> Outcome:
     ended = conversation.ended
     if ended is not None:
         for kind in ("task", "thread"):
@@ -97,7 +97,7 @@ def _outcome(job: Job, conversation: _Conversation, child: Child, status: int) -
         return job.stopped(conversation.at)
     if conversation.channel.broken:
         return job.failed_with(f"its process sent {conversation.channel.broken}")
-    return job.failed_with(child.error() if status else "its process ended before the callable did")
+    return job.failed_with(child.error() if status != 0 else "its process ended before the callable did")
 
 
 class _Conversation:

@@ -56,6 +56,9 @@ class Deadlines(Generic[T]):
         for item in expired:
             del queue[item]
         for item in expired:
-            self._expired(item)
+            try:
+                self._expired(item)
+            except Exception as problem:  # noqa: BLE001 - the others have timed out as well
+                loop.call_exception_handler({"message": "a timeout failed", "exception": problem})
         if not queue:
             self._queues.pop(timeout, None)

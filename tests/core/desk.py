@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from scheduler.core.admission import Admission
 from scheduler.core.engine import Engine
@@ -140,7 +140,7 @@ class Desk:
         self._over.add(run)
         self.tell(ended)
 
-    def until(self, text: str) -> Desk:
+    def until(self, text: str) -> Self:
         """Drive time to an instant, excluded: what is due at it is not yet done."""
         goal = instant(text)
         while True:
@@ -159,7 +159,7 @@ class Desk:
             else:
                 self.tell(Wake())
 
-    def sleep(self, text: str) -> Desk:
+    def sleep(self, text: str) -> Self:
         """Time passes without the engine being told: a stall, a suspend."""
         self.now = instant(text)
         return self

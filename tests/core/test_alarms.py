@@ -131,6 +131,7 @@ def test_finish_by_rings_each_day_and_names_the_due_and_the_anchor() -> None:
     desk = Watched([task], TABLE, "2026-11-25T15:00:00+05:30", scripts={"report": bad()})
     desk.until("2026-11-26T20:00:00+05:30")
     assert desk.when("task.unfinished") == ["16:30:00", "16:30:00"]
+    assert {said.level for said in desk.said if said.event == "task.unfinished"} == {"error"}
     assert [(iso(f["due"]), f["finish_by"], f["task"]) for f in desk.fields("task.unfinished")] == [
         ("2026-11-25T15:45:00+05:30", "close+1h", "report"),
         ("2026-11-26T15:45:00+05:30", "close+1h", "report"),
@@ -143,3 +144,10 @@ def test_a_success_of_yesterday_does_not_count_for_todays_run() -> None:
     desk.scripts["report"] = bad()
     desk.until("2026-11-26T20:00:00+05:30")
     assert desk.when("task.unfinished") == ["16:30:00"]
+
+
+def test_a_run_that_takes_no_time_at_all_is_done_by_then() -> None:
+    task = spec("report", at("close+15m"), finish_by=parse_anchor("close+1h"))
+    desk = Desk([task], TABLE, "2026-11-25T15:00:00+05:30", scripts={"report": ok(0)})
+    desk.until("2026-11-25T20:00:00+05:30")
+    assert desk.events("task.unfinished") == []

@@ -377,8 +377,8 @@ def test_a_task_to_be_fresh_within_more_than_a_day_is_stale_although_the_calenda
 
 
 def test_a_task_that_is_stale_is_not_announced_again_when_the_calendar_is_refreshed() -> None:
-    script = lambda run: ok()(run) if run.due < first else bad()(run)  # noqa: E731 - a script in one line
     first = instant("2026-11-20T11:30:00+05:30")
+    script = lambda run: ok()(run) if run.due < first else bad()(run)  # noqa: E731 - a script in one line
     task = spec("a", Every({"*": HOUR}), fresh_within=6 * HOUR, restart=NEVER)
     desk = Desk([task], days_from_20th(20), "2026-11-20T10:30:00+05:30", scripts={"a": script})
     for day in range(1, 4):
@@ -390,8 +390,8 @@ def test_a_task_that_is_stale_is_not_announced_again_when_the_calendar_is_refres
 def test_a_session_that_is_amended_in_is_watched_for_staleness() -> None:
     """The 24th is a holiday: nothing would be wanted before the 25th."""
     task = spec("a", Every({"open": HOUR}), fresh_within=2 * HOUR, restart=NEVER)
-    script = lambda run: ok()(run) if run.due < noon else bad()(run)  # noqa: E731 - as above
     noon = instant("2026-11-24T00:00:00+05:30")
+    script = lambda run: ok()(run) if run.due < noon else bad()(run)  # noqa: E731 - as above
     desk = Desk([task], TABLE, at("09:00:00"), scripts={"a": script}).until(at("20:00:00"))
     amend(desk, nse_week(changes={"2026-11-24": ORDINARY}))
     desk.until("2026-11-24T12:00:00+05:30")

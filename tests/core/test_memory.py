@@ -16,7 +16,10 @@ from scheduler.core.messages import (
     Priority,
     Remembered,
     ResumeRequested,
+    RunEnded,
     RunNow,
+    RunReturned,
+    Status,
     TaskSpec,
 )
 from scheduler.core.triggers import At, Every, KeepRunning, parse_anchor
@@ -186,3 +189,13 @@ def test_shedding_is_remembered_of_the_scheduler_itself_and_ends_with_it() -> No
     assert desk(spec("a", PACE), at=LATER, remembered=one.remembered).remembered[""] == {}
     one.tell(LoopLag(0))
     assert one.remembered[""] == {}
+
+
+def test_a_run_that_cannot_be_ended_is_remembered_until_it_returns_and_its_restart_has_a_proviso() -> None:
+    stuck = desk(spec("a", PACE), scripts={"a": endless}).until("2026-11-23T10:00:06+05:30")
+    run = stuck.started[-1]
+    stuck.tell(RunEnded(run, Status.FAILED, "timeout", "timed out", lingering=True))
+    assert stuck.remembered["a"]["stuck"] == {"since": stuck.now, "due": run.due}
+    assert stuck.fields("task.restarting")[-1]["provided"] == "the run that timed out has returned by then"
+    stuck.tell(RunReturned(run))
+    assert "stuck" not in stuck.remembered["a"]

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.market import MarketTable
-from scheduler.core.messages import MINUTE, SECOND, Priority, RestartPolicy, TaskSpec, Work
+from scheduler.core.messages import HOUR, MINUTE, SECOND, Priority, RestartPolicy, TaskSpec, Work
 from scheduler.core.plan import Difference, PlannedRun, counts, difference, plan
 from scheduler.core.triggers import After, Cron, Every, KeepRunning, On, Trigger
 from scheduler.errors import OutsideTableError
 from tests.core.agreement import anchors, at
 from tests.core.tables import always, muhurat_week, nse_week
-from tests.helpers import iso
+from tests.helpers import instant, iso
 
 NSE = nse_week()
 TABLES = {"NSE": NSE, "always": always("2026-11-20", "2026-12-04")}
@@ -157,3 +157,30 @@ def test_a_new_and_a_removed_task_are_counted_from_the_instant_on() -> None:
         Difference("2026-11-23", "come", 0, 4, 0, 0),
         Difference("2026-11-23", "gone", 0, 0, 1, 0),
     ]
+
+
+def changed(trigger: Trigger, hours: tuple[str, str], start: str) -> list[str]:
+    """What other hours on the 25th make of a task, from an instant of that day on."""
+    specs = [spec("a", trigger)]
+    tables = {"NSE": nse_week()}, {"NSE": nse_week(changes={"2026-11-25": [("open", *hours)]})}
+    found = difference((specs, tables[0]), (specs, tables[1]), instant(start), at("26T00:00:00"))
+    return [str(each) for each in found]
+
+
+@pytest.mark.parametrize(
+    "trigger, hours, start, expected",
+    [
+        (anchors("close+15m"), ("09:15", "17:00"), "T09:00", ["2026-11-25 a: 15:45 to 17:15"]),
+        (anchors("close+15m"), ("09:15", "11:00"), "T12:00",
+         ["2026-11-25 a: 15:45 to 11:15, which has passed: it does not run"]),
+        (anchors("close+15m"), ("09:15", "17:00"), "T16:00", ["2026-11-25 a: +1 closed"]),
+        (anchors("close+15m"), ("09:15", "17:00"), "T18:00", []),  # it was to be, and has been
+        (anchors("16:00"), ("09:15", "17:00"), "T09:00", ["2026-11-25 a: +1 open, -1 closed"]),
+        (Every({"*": HOUR}), ("09:15", "17:00"), "T09:00", []),  # by the clock, whatever the phases are
+        (Every({"open": HOUR}), ("09:15", "17:00"), "T09:00", ["2026-11-25 a: +1 open"]),
+    ],
+)  # fmt: skip
+def test_other_hours_move_appointments_and_change_the_number_of_a_paces_runs(
+    trigger: Trigger, hours: tuple[str, str], start: str, expected: list[str]
+) -> None:
+    assert changed(trigger, hours, f"2026-11-25{start}:00+05:30") == expected

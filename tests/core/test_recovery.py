@@ -45,7 +45,7 @@ def after(latest: Record, **options: Any) -> TaskHistory:
     return TaskHistory((latest.last_due or latest.due) + 1, latest=latest, **options)
 
 
-STOPPED = {"status": Status.MISSED, "reason": Reason.STOPPED, "attempt": 0}
+STOPPED: dict[str, Any] = {"status": Status.MISSED, "reason": Reason.STOPPED, "attempt": 0}
 
 
 def test_what_came_due_while_the_scheduler_stopped_is_made_up_by_the_next() -> None:
@@ -310,3 +310,22 @@ def test_what_was_skipped_at_the_end_of_a_stretch_has_been_told_of_its_upstream(
     history = {"up": after(UP), "down": after(stretch)}
     desk = Desk(CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history=history)
     assert desk.outcomes("down") == []
+
+
+def test_what_is_made_up_is_a_first_attempt() -> None:
+    for trigger, late in (
+        (at("10:00"), "2026-11-23T10:00:30+05:30"),
+        (EVERY_5S, "2026-11-23T10:00:03+05:30"),
+    ):
+        desk = Desk([spec("a", trigger)], TABLE, late, history={"a": TaskHistory(TEN)})
+        assert [(run.due, run.attempt, run.cause) for run in desk.started] == [(TEN, 1, Cause.CATCH_UP)]
+    desk = Desk(
+        CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history={"up": after(UP), "down": TaskHistory(TEN)}
+    )
+    assert [run.attempt for run in desk.started] == [1]
+
+
+def test_what_is_due_at_the_very_instant_of_a_restart_is_started_once() -> None:
+    desk = Desk([spec("a", at("10:00"))], TABLE, "2026-11-23T10:00:00+05:30", history={"a": TaskHistory(TEN)})
+    desk.until("2026-11-23T10:00:05+05:30")
+    assert desk.starts("a") == ["2026-11-23T10:00:00+05:30"]

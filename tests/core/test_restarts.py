@@ -12,8 +12,10 @@ from scheduler.core.messages import (
     HOUR,
     MINUTE,
     SECOND,
+    CancelRequested,
     ClockStepped,
     Configure,
+    LoopLag,
     Overlap,
     PauseRequested,
     Priority,
@@ -23,10 +25,11 @@ from scheduler.core.messages import (
     RunEnded,
     RunNow,
     Status,
+    StopRequested,
     Wake,
 )
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
-from tests.core.desk import ALWAYS, Desk, bad, endless, fails_first, ok, spec
+from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, fails_first, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant, iso
 
@@ -276,3 +279,171 @@ def test_a_reload_that_still_cannot_import_a_callable_says_nothing_new() -> None
     for error in ("no module", "no attribute", ""):
         desk.tell(Configure((task,), {"NSE": TABLE}, {"a": error} if error else {}))
     assert [said["reason"] for said in desk.fields("task.parked")] == ["no module", "no attribute"]
+
+
+def test_what_comes_after_a_cancelled_run_that_is_made_again_waits_for_it() -> None:
+    specs = [spec("up", at("10:00")), spec("down", After("up"))]
+    desk = Desk(
+        specs, TABLE, TEN, scripts={"up": lambda run: endless(run) if run.attempt == 1 else ok()(run)}
+    )
+    desk.tell(RestartRequested("up"))
+    desk.until("2026-11-23T10:00:01+05:30")
+    assert attempts(desk, "down") == [("10:00:00", 1, "completed", "")]
+
+
+def test_what_comes_after_a_run_that_an_operator_cancelled_is_skipped() -> None:
+    specs = [spec("up", at("10:00")), spec("down", After("up"))]
+    desk = Desk(specs, TABLE, TEN, scripts={"up": endless})
+    desk.tell(CancelRequested("up-20261123T043000Z"))
+    desk.until("2026-11-23T10:00:01+05:30")
+    assert attempts(desk, "down") == [("10:00:00", 0, "skipped", "upstream")]
+
+
+def test_what_comes_after_a_run_that_may_not_be_made_again_is_skipped() -> None:
+    specs = [spec("up", at("15:29")), spec("down", After("up"))]
+    desk = Desk(specs, TABLE, "2026-11-23T15:29:00+05:30", scripts={"up": endless})
+    desk.tell(RestartRequested("up"))
+    desk._ends.clear()  # it takes its time, until after the close
+    desk.sleep("2026-11-23T15:30:01+05:30").tell(RunEnded(desk.started[0], Status.CANCELLED, "restarted"))
+    assert attempts(desk, "down") == [("15:29:00", 0, "skipped", "upstream")]
+    assert len(desk.started) == 1
+
+
+@pytest.mark.parametrize("event", [StopRequested(), Configure((), {"NSE": TABLE})])
+def test_what_was_to_be_restarted_is_not_when_all_stops_or_it_is_removed(
+    event: StopRequested | Configure,
+) -> None:
+    desk = Desk([spec("feed", OPEN)], TABLE, TEN, scripts={"feed": endless})
+    desk.tell(RestartRequested("feed"))
+    desk._ends.clear()
+    desk.tell(event)
+    desk.tell(RunEnded(desk.started[0], Status.CANCELLED, "restarted"))
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert len(desk.started) == 1
+
+
+def test_the_backoff_while_the_market_trades_goes_to_half_a_minute_and_counts_its_restarts() -> None:
+    policy = RestartPolicy("always", burst=50, window=HOUR, then="keep_trying")
+    desk = Desk([spec("a", at("10:00"), restart=policy)], TABLE, TEN, scripts={"a": fails_first(7)})
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert [said["delay"] for said in desk.fields("task.restarting")] == [
+        "1s", "2s", "4s", "8s", "16s", "30s", "30s",
+    ]  # fmt: skip
+    assert desk.engine.snapshot()[0]["restarts"] == 7
+    assert [str(run.cause) for run in desk.started] == ["tick", *["retry"] * 7]
+
+
+def test_what_was_parked_while_its_retry_waited_is_not_tried_again() -> None:
+    desk = Desk([spec("a", at("10:00"))], TABLE, TEN, scripts={"a": bad(0)})
+    desk.until("2026-11-23T10:00:00.500+05:30")  # to be tried again at :01
+    for millisecond in (600, 700):
+        desk.tell(RunNow("a"))
+        desk.until(f"2026-11-23T10:00:00.{millisecond}+05:30")
+    assert desk.engine.snapshot()[0]["health"] == "parked"
+    desk.until("2026-11-23T10:10:00+05:30")
+    assert len(desk.started) == 3
+
+
+def test_what_has_been_given_up_wakes_nobody() -> None:
+    desk = Desk([spec("a", at("10:00"))], TABLE, TEN, scripts={"a": bad()})
+    desk.until("2026-11-23T10:00:00.500+05:30").tell(PauseRequested("a"))
+    assert desk.engine.wake_at() == instant("2026-11-23T15:30:00+05:30")  # the close
+
+
+def test_what_is_remembered_of_a_task_is_not_forgotten_because_it_waited_for_a_slot() -> None:
+    specs = [spec("a", at("10:00")), spec("b", at("10:00"))]
+    desk = Desk(specs, TABLE, TEN, scripts={"a": ok(5), "b": ok(5)}, admission=Admission(1, 0))
+    desk.tell(ResumeRequested("b", by="asha", reason="feed is back"))
+    desk.until("2026-11-23T10:00:03+05:30")
+    assert sorted(desk.remembered["b"]) == ["resumed", "waiting"]
+    desk.until("2026-11-23T10:00:20+05:30")
+    assert sorted(desk.remembered["b"]) == ["resumed"]
+
+
+def test_a_stretch_that_was_missed_says_where_it_ends_and_the_run_due_this_instant_is_made_up() -> None:
+    desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T10:00:01+05:30")
+    desk.sleep("2026-11-23T10:00:30+05:30").tell(Wake())
+    assert desk.starts("a") == ["2026-11-23T10:00:30+05:30"]
+    (missed,) = [row for row in desk.rows.values() if row.status is Status.MISSED]
+    assert missed.last_due is not None
+    assert (iso(missed.due)[11:19], iso(missed.last_due)[11:19], missed.count) == ("10:00:05", "10:00:25", 5)
+
+
+@pytest.mark.parametrize("again", [RunNow("up"), RestartRequested("up")])
+def test_a_retry_in_whose_place_a_later_one_comes_has_failed_and_what_comes_after_learns_of_it(
+    again: RunNow | RestartRequested,
+) -> None:
+    """The run by hand fails too, or is itself restarted, while that of ten waits to be tried again."""
+    script = lambda run: bad(0)(run) if run.attempt == 1 and run.due == instant(TEN) else ok(0.3)(run)  # noqa: E731 - a script in one line
+    specs = [spec("up", at("10:00"), **CRITICAL), spec("down", After("up"))]
+    desk = Desk(specs, TABLE, TEN, scripts={"up": script}).until("2026-11-23T10:00:00.500+05:30")
+    if isinstance(again, RunNow):
+        desk.scripts["up"] = lambda run: bad(0)(run) if run.attempt == 1 else ok(0)(run)
+    else:
+        desk.tell(RunNow("up"))
+    desk.tell(again)
+    desk.until("2026-11-23T10:10:00+05:30")
+    assert [(due, status) for due, _, status, _ in attempts(desk, "down")] == [
+        ("10:00:00", "skipped"),
+        ("10:00:00", "completed"),  # half a second later
+    ]
+
+
+def test_a_loop_that_backs_off_when_its_stretch_becomes_another_is_not_tried_again_in_that_one() -> None:
+    desk = Desk([spec("feed", OPEN)], TABLE, TEN, scripts={"feed": bad(1)})
+    desk.until("2026-11-23T10:00:01.500+05:30").scripts["feed"] = endless
+    later = nse_week(changes={"2026-11-23": [("open", "09:30", "15:30")]})
+    desk.tell(Configure((spec("feed", OPEN),), {"NSE": later}))
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert attempts(desk, "feed") == [("09:15:00", 1, "failed", "error"), ("09:30:00", 1, "running", "")]
+
+
+def test_what_was_shed_out_of_its_queue_with_the_tick_that_came_has_no_deadline_any_more() -> None:
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE, catchup=4 * SECOND)
+    desk = Desk([task], TABLE, TEN, scripts={"a": endless}).until("2026-11-23T10:00:06+05:30")
+    desk.tell(LoopLag(2 * SECOND))
+    desk.sleep("2026-11-23T10:00:10.500+05:30").tell(Wake())
+    assert desk.outcomes("a") == [
+        ("10:00:00", "running", "", 1),
+        ("10:00:05", "skipped", "overlap", 1),
+        ("10:00:10", "skipped", "shed", 1),
+    ]
+
+
+def test_past_the_table_a_run_by_hand_waits_behind_another_for_as_long_as_its_catchup() -> None:
+    task = spec("a", PACE, overlap=Overlap.QUEUE_ONE, catchup=MINUTE)
+    desk = Desk([task], TABLE, "2026-12-05T00:00:00+05:30", scripts={"a": endless})
+    for _ in range(2):
+        desk.tell(RunNow("a"))
+    desk.until("2026-12-05T00:01:00+05:30")
+    assert [status for _, _, status, _ in attempts(desk, "a")] == ["running"]
+    desk.until("2026-12-05T00:01:01+05:30")
+    assert [(status, why) for _, _, status, why in attempts(desk, "a")] == [
+        ("running", ""),
+        ("skipped", "overlap"),
+    ]
+
+
+def test_what_comes_after_a_loop_a_second_time_and_is_paused_keeps_its_first_outcome() -> None:
+    specs = [spec("feed", OPEN, restart=NEVER), spec("down", After("feed"))]
+    desk = Desk(specs, TABLE, TEN, scripts={"feed": ok(1)}).until("2026-11-23T10:00:05+05:30")
+    assert attempts(desk, "down") == [("09:15:00", 1, "completed", "")]
+    desk.tell(PauseRequested("down"))
+    desk.tell(RunNow("feed"))
+    desk.until("2026-11-23T10:00:10+05:30")
+    assert attempts(desk, "feed")[-1] == ("09:15:00", 2, "completed", "")
+    assert attempts(desk, "down") == [("09:15:00", 1, "completed", "")]
+
+
+def test_what_comes_after_on_another_market_belongs_to_its_own_calendar_whatever_changes() -> None:
+    other = nse_week(name="OTHER")
+    specs = [spec("up", at("10:00")), spec("down", After("up"), market="OTHER")]
+    desk = Desk([], TABLE, "2026-11-23T09:59:00+05:30", scripts={"up": ok(10)})
+    desk.tell(Configure(tuple(specs), {"NSE": TABLE, "OTHER": other}))
+    desk.until("2026-11-23T10:00:05+05:30")
+    changed = nse_week(changes={"2026-11-26": None})
+    moved = nse_week(name="OTHER", changes={"2026-11-27": None})
+    desk.tell(Configure(tuple(specs), {"NSE": changed, "OTHER": moved}))
+    desk.until("2026-11-23T10:01:00+05:30")
+    labels = {row.task: row.calendar for row in desk.rows.values()}
+    assert labels == {"up": TABLE.version, "down": moved.version}

@@ -156,7 +156,8 @@ def test_a_state_directory_that_cannot_be_written_is_refused(desk: Desk) -> None
     desk.tasks(GOOD)
     in_the_way = desk.file("occupied")
     in_the_way.touch()
-    daemon = desk.run(SCHEDULER_STATE_DIR=str(in_the_way / "state"))
+    socket = str(desk.file("s"))  # beside the state its path would be too long for one
+    daemon = desk.run(SCHEDULER_STATE_DIR=str(in_the_way / "state"), SCHEDULER_SOCKET=socket)
     assert daemon.ended() == 78
     [message] = daemon.messages
     assert str(in_the_way / "state") in message

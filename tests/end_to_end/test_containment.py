@@ -6,6 +6,8 @@ fault may cost the pulse is what one event loop makes unavoidable: while a task 
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from scheduler.lock import StateLock
 from tests.end_to_end.daemon import Daemon, Desk, Entry, alive, eventually
 
 SLACK = 1.0  # seconds that the pulse may be late for reasons of a shared machine
@@ -452,6 +455,25 @@ def test_a_command_that_outlived_its_daemon_is_ended_before_a_second_copy_is_sta
     assert not any(map(alive, pids))
     eventually(lambda: len(desk.lines("household.pid")) == 4, "the second copy runs")
     assert second.stop() == 0
+
+
+def test_a_second_daemon_does_not_touch_what_the_first_runs_even_if_it_cannot_see_the_first(
+    desk: Desk,
+) -> None:
+    """As from another process namespace: to whom the processes belong is said by the lock alone."""
+    desk.tasks(HOUSEHOLD)
+    place = desk.state.stat()
+    mark = f"{place.st_dev:x}-{place.st_ino:x}:{2**22 + 1}-1:1"  # of a daemon that is nowhere to be seen
+    lock = StateLock(desk.state)
+    with subprocess.Popen(["sleep", "600"], env={**os.environ, "SCHEDULER_MARK": mark}) as process:
+        try:
+            second = desk.run()
+            assert second.ended() == 1
+            assert process.poll() is None
+            assert second.log == []
+        finally:
+            lock.release()
+            process.kill()
 
 
 def test_a_killed_task_of_another_desk_is_left_alone(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import PATIENCE, Desk, alive, eventually
+from tests.end_to_end.daemon import PATIENCE, Daemon, Desk, alive, eventually
 
 TICKING = """
 tasks:
@@ -84,6 +87,54 @@ def test_tasks_run_and_a_signal_stops_it_with_exit_0(desk: Desk, number: signal.
     rows = desk.history("ticker")
     assert {row["status"] for row in rows} == {"completed"}
     assert len(rows) == len(desk.lines("ticks")) >= 1
+
+
+def test_an_ignored_sigchld_that_it_was_started_with_does_not_hide_failures(desk: Desk) -> None:
+    desk.tasks('tasks:\n  bad: {command: ["false"], every: 1s}\n  good: {command: ["true"], every: 1s}\n')
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # survives execve(2)
+    try:
+        daemon = desk.run()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert daemon.wait_for("run.failed", task="bad")["error"] == "exit status 1"
+    daemon.find("run.completed", task="good")
+    assert daemon.stop() == 0
+
+
+@contextmanager
+def loading(desk: Desk) -> Iterator[Daemon]:
+    """A daemon that is kept in the middle of its start."""
+    desk.tasks(TICKING)
+    slow = desk.state / "amendments" / "amendments.log"
+    slow.parent.mkdir()
+    os.mkfifo(slow)
+    daemon = desk.run()
+    with slow.open("w"):  # waits for the reader, who then waits for the end
+        yield daemon
+    slow.unlink()
+
+
+def test_a_stop_during_the_start_begins_nothing_and_exits_with_0(desk: Desk) -> None:
+    with loading(desk) as daemon:
+        daemon.send(signal.SIGTERM)
+    assert daemon.ended() == 0
+    assert [entry["event"] for entry in daemon.log] == ["daemon.stopping"]
+    assert not daemon.messages
+    assert not desk.lines("ticks")
+
+
+def test_a_second_signal_during_the_start_ends_it_at_once(desk: Desk) -> None:
+    with loading(desk) as daemon:
+        daemon.send(signal.SIGINT)
+        assert daemon.insist(signal.SIGINT) == 130
+    assert not daemon.messages
+
+
+def test_a_reload_asked_for_during_the_start_does_not_end_it(desk: Desk) -> None:
+    with loading(desk) as daemon:
+        daemon.send(signal.SIGHUP)
+    daemon.wait_for("run.completed", task="ticker")
+    assert daemon.stop() == 0
 
 
 def test_a_stop_lets_a_running_task_finish_and_says_that_it_waited_for_it(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -536,3 +537,15 @@ async def test_hundreds_of_clients_at_once_are_served(tmp_path: Path) -> None:
                 return (await served.ask("GET", "/healthz")).status
 
         assert Counter(await asyncio.gather(*(ask() for _ in range(400)))) == {200: 400}
+
+
+def test_a_directory_that_another_keeps_locked_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.api.unixsocket._TRIES", 3)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    with pytest.raises(SocketInUseError, match="another program keeps"):
+        ControlSocket(tmp_path / "sock")
+    os.close(directory)
+    ControlSocket(tmp_path / "sock").close()

@@ -28,6 +28,7 @@ from scheduler.core.messages import (
     CacheSpec,
     ClockStepped,
     PauseRequested,
+    Priority,
     RestartPolicy,
     ResumeRequested,
     RunNow,
@@ -681,3 +682,93 @@ def test_the_helpers_of_this_file_would_notice_what_remains(tmp_path: Path) -> N
 
     with pytest.raises(AssertionError):
         on_virtual_time(NOON)(leaves_something)(tmp_path)
+
+
+@on_virtual_time(NOON)
+async def test_a_reload_that_fails_inside_leaves_what_was_in_force(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = host.configured(task("a", PACE))
+    loaded = [before]
+    daemon = host.daemon(lambda: loaded[-1])
+    await daemon.start()
+    loaded.append(host.configured(task("b", PACE)))
+    for broken in ("scheduler.ledger.Ledger.defined", "scheduler.core.roster.Roster.configure"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, lambda *_: 1 / 0)
+            outcome = await daemon.reload("saved")
+        assert outcome.problems == ("ZeroDivisionError: division by zero",)
+        assert outcome.again
+        assert daemon.configuration is before
+    assert await daemon.reload("saved again")
+    assert daemon.configuration is loaded[-1]
+    await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_what_is_to_be_told_of_an_appointments_end_is_told_although_all_stops(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(ctx: Context) -> None:
+        host.note(ctx)
+        raise ValueError
+
+    said: list[str] = []
+    daemon = host.daemon(host.configured(task("a", at("12:01"))), works={"a": fails})
+    monkeypatch.setattr("scheduler.logs.enabled", lambda _: True)
+    monkeypatch.setattr("scheduler.logs.announce", lambda event, *_: said.append(event))
+    await daemon.start()
+    wait, slow = daemon._durable, asyncio.Event()
+
+    async def durable() -> None:
+        if daemon._appointments:
+            await wait()
+        else:
+            await slow.wait()
+
+    monkeypatch.setattr(daemon, "_durable", durable)
+    await host.until("2026-11-23T12:01:05+05:30")
+    assert host.dues("a") == ["12:01:00"]
+    assert "run.failed" not in said
+    asyncio.get_running_loop().call_later(1, slow.set)
+    await daemon.stop()
+    assert "run.failed" in said
+
+
+async def test_a_module_that_is_slow_to_import_holds_up_its_reload_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"slow_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(1.5)\nasync def work(): pass\n", "utf-8")
+    today = datetime.now(UTC)
+    table = always(*((today + timedelta(days=days)).date().isoformat() for days in (-2, 3)))
+    begun: list[float] = []
+
+    async def beat() -> None:
+        begun.append(asyncio.get_running_loop().time())
+
+    def configured(*tasks: TaskSpec) -> Configuration:
+        return Configuration(tasks, {"NSE": table}, table.zone)
+
+    pulse = task("pulse", Every({"*": SECOND // 5}), priority=Priority.CRITICAL)
+    slow = task("slow", Every({"*": SECOND}), work=Work(target=f"{name}:work"))
+    absent = task("absent", Every({"*": SECOND}), work=Work(target=f"{name}:absent"))
+    loaded = [configured(pulse)]
+    daemon = Daemon(
+        lambda _window: loaded[-1], state=tmp_path / "state", clock=SystemClock(),
+        callables={"pulse": beat}, python_path=[str(tmp_path)],
+    )  # fmt: skip
+    await daemon.start()
+    try:
+        await until(lambda: begun)
+        loaded.append(configured(pulse, slow, absent))
+        assert await daemon.reload("saved")
+        assert states(daemon)["absent"] == "refused"
+        assert "slow" in states(daemon)
+    finally:
+        await daemon.stop()
+        sys.modules.pop(name, None)
+        sys.path.remove(str(tmp_path))
+    history = read_history(tmp_path / "state" / "ledger.db", tasks=["pulse"])
+    assert {row.status for row in history} == {"completed"}
+    assert len(begun) >= 7

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from scheduler.core.messages import MILLISECOND, SECOND, Isolation, Run, RunReturned, Status, Work
-from scheduler.executors import TargetError, load_target
+from scheduler.executors import TargetError, adopt, child, load_target, release
 from scheduler.executors.checking import check_target
+from scheduler.executors.family import Family, Relative
 from scheduler.executors.output import LINE_CAP, LINES_PER_SECOND, OutputLines
 from scheduler.executors.targets import RUNNER
 from tests.shell import targets
@@ -30,6 +35,8 @@ from tests.shell.execution import (
     task,
     until,
 )
+
+Subreaper: TypeAlias = Callable[[Path], tuple[Family, list[int]]]
 
 THREAD = Isolation.THREAD
 PROCESS = Isolation.PROCESS
@@ -180,6 +187,108 @@ async def test_a_failed_command_says_how_and_its_last_line(script: str, error: s
         assert (ended.status, ended.reason, ended.error) == (Status.FAILED, "error", error)
 
 
+@pytest.mark.parametrize("kernel", ["with pidfds", "without"])
+@on_both_loops
+async def test_a_status_that_somebody_else_took_is_no_success(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "without":
+        monkeypatch.setattr(os, "pidfd_open", _no_pidfd)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with Desk() as desk:
+            for script in ("exit 3", "exit 0", "sleep 0.2"):
+                ended = await desk.run(task(shell(script)))
+                assert (ended.status, ended.error) == (
+                    Status.FAILED,
+                    "its exit status was taken by somebody else",
+                )
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _no_pidfd(_pid: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.fixture
+def subreaper() -> Iterator[Subreaper]:
+    """Makes this process what a daemon is, and says which survivors were ended first."""
+
+    def become(state: Path) -> tuple[Family, list[int]]:
+        survivors = adopt(state)
+        assert child._family is not None
+        return child._family, [process.pid for process, _ in survivors]
+
+    yield become
+    release()
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+@pytest.mark.parametrize("rest", ["x", "x-y:1", "", "1-2", "1-2:3"])
+async def test_only_marks_of_this_place_that_a_daemon_could_have_made_are_survivors(
+    rest: str, tmp_path: Path, subreaper: Subreaper
+) -> None:
+    status = os.stat(tmp_path)  # noqa: PTH116 - of a directory, at once
+    environment = {**os.environ, "SCHEDULER_MARK": f"{status.st_dev:x}-{status.st_ino:x}:{rest}"}
+    process = await asyncio.create_subprocess_exec("sleep", "60", env=environment)
+    await until(lambda: "sleep" in Path(f"/proc/{process.pid}/cmdline").read_text())
+    _, survivors = subreaper(tmp_path)
+    assert survivors == ([process.pid] if rest == "1-2:3" else [])
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def test_a_family_that_cannot_be_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EPERM, "prctl")
+
+    guardians: list[subprocess.Popen[bytes]] = []
+    start = Family._start_guardian
+
+    def started(family: Family) -> subprocess.Popen[bytes]:
+        guardians.append(start(family))
+        return guardians[-1]
+
+    monkeypatch.setattr("scheduler.executors.family._become_subreaper", refuse)
+    monkeypatch.setattr(Family, "_start_guardian", started)
+    with pytest.raises(OSError, match="prctl"):
+        adopt(tmp_path)
+    assert [guardian.returncode for guardian in guardians] == [0]
+
+
+async def test_a_process_that_somebody_else_waited_for_does_not_keep_a_run_from_ending(
+    tmp_path: Path, subreaper: Subreaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, _ = subreaper(tmp_path)
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    looks = iter([[Relative(process.pid, escaped=True, command="true")], []])
+    monkeypatch.setattr(family, "relatives", lambda _mark, _leader: next(looks))
+    async with Desk() as desk:
+        assert (await desk.run(task(shell("exit 0")))).status is Status.COMPLETED
+    assert not family._killed
+
+
+async def test_a_run_ends_when_no_file_descriptor_is_left_to_look_for_its_processes(
+    tmp_path: Path, subreaper: Subreaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, _ = subreaper(tmp_path)
+    looks = []
+
+    def relatives(mark: str, leader: int) -> list[Relative]:
+        looks.append((mark, leader))
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(family, "relatives", relatives)
+    async with Desk() as desk:
+        assert (await desk.run(task(shell("exit 3")))).error == "exit status 3"
+    assert len(looks) > 1  # it is tried again: descriptors come free
+
+
 @pytest.mark.parametrize(
     "work",
     [
@@ -231,7 +340,7 @@ async def test_environment_and_directory_are_the_tasks_own(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
     script = (
-        'echo "$SCHEDULER_DUE $SCHEDULER_PHASE $DESK $PWD ${NOTIFY_SOCKET-none}"; cat; sed -n 1p /dev/stdin'
+        'echo "$SCHEDULER_DUE $SCHEDULER_PHASE $DESK $PWD ${{NOTIFY_SOCKET-none}}"; cat; sed -n 1p /dev/stdin'
     )
     work = shell(script, env={"DESK": "cash"}, working_directory=str(tmp_path))
     async with Desk() as desk:

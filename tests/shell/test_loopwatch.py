@@ -412,3 +412,18 @@ def test_the_program_that_runs_the_loop_is_no_part_of_what_blocks_it(
         assert loop.run_until_complete(main()).sight.stack == ()
     finally:
         loop.close()
+
+
+async def test_a_stall_that_cannot_be_told_does_not_end_the_watch() -> None:
+    troubles: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: troubles.append(str(context["exception"])))
+    async with watched() as it:
+        told, it.watch._on_stall = it.watch._on_stall, lambda _: 1 / 0  # type: ignore[assignment]
+        block(LONG)
+        await until(lambda: it.overs)
+        it.watch._on_stall = told
+        block(LONG)
+        await until(lambda: len(it.overs) == 2)
+    assert len(it.stalls) == 1
+    assert troubles == ["division by zero"]

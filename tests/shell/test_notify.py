@@ -163,3 +163,37 @@ async def test_a_closed_heartbeat_says_nothing_more(
     daemon.heartbeat.stir()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(daemon.hear(), 0.2)
+
+
+async def test_a_sign_of_life_that_got_lost_is_given_again_soon(
+    manager: tuple[str, socket.socket], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.notify._AGAIN", 0.01)
+    sent = Notifier._send
+    lost = [True, True]
+    monkeypatch.setattr(
+        Notifier, "_send", lambda self, state: not (lost and lost.pop()) and sent(self, state)
+    )
+    daemon = Watched(address, manager[1], watchdog_usec="60000000")
+    assert await asyncio.wait_for(daemon.hear(), 5) == "WATCHDOG=1"
+    daemon.close()
+
+
+async def test_that_it_is_ready_is_said_until_the_manager_has_it_and_then_no_more(
+    manager: tuple[str, socket.socket], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.notify._AGAIN", 0.01)
+    notifier = Notifier(lambda: 0, {"NOTIFY_SOCKET": address})
+    sent = Notifier._send
+    lost = [True, True]
+    monkeypatch.setattr(
+        Notifier, "_send", lambda self, state: not (lost and lost.pop()) and sent(self, state)
+    )
+    assert notifier.ready("6 tasks") is False
+    heartbeat = Heartbeat(notifier, overdue=list, status=str, withheld=print)
+    loop = asyncio.get_running_loop()
+    assert await asyncio.wait_for(loop.sock_recv(manager[1], 4096), 5) == b"READY=1"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(loop.sock_recv(manager[1], 4096), 0.2)
+    heartbeat.close()
+    notifier.close()

@@ -20,6 +20,7 @@ from scheduler.core.messages import (
 )
 from scheduler.errors import DuplicateRunError
 from scheduler.runs import BackgroundTaskManager, RunEntry, RunRegistry
+from scheduler.runs.deadlines import Deadlines
 from tests.shell import targets
 from tests.shell.execution import DUE, SOON, Desk, on_both_loops, shell, target, task, until
 
@@ -435,3 +436,17 @@ async def test_timeouts_reach_each_run_in_its_turn_and_no_other() -> None:
         assert desk.manager.get_active_task_ids() == [patient.run_id]
         order = [event.run for event in desk.events if isinstance(event, RunEnded)]
         assert order.index(short) < order.index(later)
+
+
+async def test_a_timeout_that_fails_does_not_keep_the_others_from_theirs() -> None:
+    loop = asyncio.get_running_loop()
+    troubles: list[str] = []
+    loop.set_exception_handler(lambda _, context: troubles.append(str(context["exception"])))
+    expired: list[int] = []
+    deadlines = Deadlines[int](lambda item: expired.append(item // (item - 1)))
+    for item in (1, 2, 3):
+        deadlines.add(item, 0, loop)
+    await asyncio.sleep(0.05)
+    deadlines.close()
+    assert expired == [2, 1]
+    assert troubles == ["integer division or modulo by zero"]

@@ -7,12 +7,16 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scheduler import watch
+from scheduler.configuration import Configuration
+from scheduler.reloading import Reloading
+from scheduler.reports import Reloaded
 from tests.shell.execution import on_uvloop
 
 
@@ -249,3 +253,48 @@ async def test_a_busy_neighbour_neither_wakes_the_watch_nor_keeps_it_from_lookin
             (tmp_path / "ledger").write_text(str(number), "utf-8")
             await asyncio.sleep(0.1)
     assert 2 <= len(looks) <= 4  # a second after the start, and every three seconds
+
+
+async def test_quiet_that_ends_a_little_early_is_an_occasion_too(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def quiet(*_: object, **__: object) -> AsyncIterator[set[object]]:
+        yield set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(watch, "awatch", quiet)
+    occasions = watch.occasions(
+        lambda: watch.configuration_names(config), Eye.in_thread, soon=lambda: None, on_trouble=print
+    )
+    async with asyncio.timeout(5):
+        await anext(occasions)
+    await occasions.aclose()
+
+
+async def test_what_was_refused_by_a_fault_is_tried_again_and_a_look_that_fails_is_told(
+    config: Path, tmp_path: Path
+) -> None:
+    left: list[Reloaded | Exception] = [
+        Reloaded(accepted=False, again=True), OSError("the disk"), Reloaded(accepted=False),
+    ]  # fmt: skip
+    said: list[str] = []
+
+    async def reload(cause: str, *, in_force: bool = False) -> Reloaded:
+        assert cause == "saved: tasks.yaml"
+        assert not in_force
+        outcome = left.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    in_force = Configuration((), {}, UTC, reload="auto")
+    reloading = Reloading(
+        config, tmp_path / "amendments", python_path=None, reload=reload,
+        in_force=lambda: (in_force, frozenset()), now=lambda: 0, running=set,
+        say=lambda lines: said.extend(line.event for line in lines), in_thread=Eye.in_thread,
+        later=lambda work, _: work.close(),
+    )  # fmt: skip
+    for _ in range(5):
+        await reloading._try_look()
+    assert left == []
+    assert said == ["background.failed"]
