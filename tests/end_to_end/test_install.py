@@ -14,6 +14,10 @@ from tests.end_to_end.box import Box, need_box
 from tests.end_to_end.daemon import CHECKOUT
 
 
+# Where the box has the packages of this environment, which may be in a home or in /tmp.
+IN_THE_BOX = Path("/opt/dependencies")
+
+
 def make(target: str, stage: Path) -> str:
     """Run a target; the packages of the lock are those of this environment."""
     command = ["make", "--no-print-directory", target, f"DESTDIR={stage}", f"PYTHON={sys.executable}"]
@@ -30,7 +34,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("stage")
     venv.create(place / "opt" / "scheduler", symlinks=True)
     [packages] = place.glob("opt/scheduler/lib/python3.*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{IN_THE_BOX}\n", "utf-8")
     make("install", place)
     return place
 
@@ -51,12 +55,13 @@ def test_it_runs_as_a_service(stage: Path, tmp_path: Path) -> None:
     binds = {
         Path("/opt/scheduler"): stage / "opt" / "scheduler",
         Path("/etc/scheduler"): stage / "etc" / "scheduler",
+        IN_THE_BOX: Path(sysconfig.get_path("purelib")),
     }
     units = stage / "etc" / "systemd" / "system"
     binds |= {Path("/etc/systemd/system", unit.name): unit for unit in units.iterdir()}
     box = Box(tmp_path / "box", binds)
     try:
-        # The interpreter and the packages of this environment may be in somebody's home.
+        # The interpreter may be in somebody's home.
         box.run("chmod a+rx /root")
         box.write("/etc/systemd/system/scheduler.service.d/home.conf", "[Service]\nProtectHome=read-only\n")
         box.run("systemctl daemon-reload; systemctl enable --now scheduler")
