@@ -34,8 +34,9 @@ help: ## list the targets
 run: $(VENV)/.installed ## create the environment and run the scheduler with config/
 	@SCHEDULER_STATE_DIR="$${SCHEDULER_STATE_DIR:-$(CURDIR)/.state}" exec $(BIN)/scheduler run --config config
 
+# More processes than two cores: the tests of the real process mostly wait for it.
 test: $(VENV)/.installed-dev ## run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 INSTALL_LOCKED = $(TARGET)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
 

@@ -13,7 +13,6 @@ import pytest
 from tests.end_to_end.box import Box, need_box
 from tests.end_to_end.daemon import CHECKOUT
 
-
 # Where the box has the packages of this environment, which may be in a home or in /tmp.
 IN_THE_BOX = Path("/opt/dependencies")
 
