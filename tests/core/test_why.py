@@ -399,6 +399,15 @@ UNTIL = instant("2026-11-23T12:00:31+05:30")
             "cannot be run at all (No module named 'desk').",
         ),
         (
+            {"a": {"stuck": {"since": SINCE, "due": SINCE}}},
+            "stuck",
+            "timeout",
+            (
+                "is not started before its run due 11:58 returns, which has timed out and cannot be ended "
+                "(a restart of the scheduler ends it)."
+            ),
+        ),
+        (
             {"a": {"waiting": {"since": SINCE}}},
             "queued",
             "slot",
