@@ -331,7 +331,7 @@ class Daemon:
                 if action.status is Status.RUNNING:
                     begun = action
                 else:
-                    self._ledger.record(action)
+                    self._record(action)
             elif isinstance(action, StartRun):
                 self._start_run(action, begun)
             elif isinstance(action, Announce):
@@ -366,6 +366,15 @@ class Daemon:
         self._begun_before, self._begun = self._begun, []
         if self._begun_before:
             asyncio.get_running_loop().call_soon(self._record_begun)
+
+    def _record(self, record: Record) -> None:
+        """Never a due that was skipped or missed ahead of one that runs: a crash would lose the latter."""
+        if not record.attempt:
+            state = self.engine.tasks.get(record.task)
+            for run, begun in (*self._begun_before, *self._begun):
+                if state is not None and state.active is run:
+                    self._ledger.record(begun)
+        self._ledger.record(record)
 
     def _told_when_durable(self, run: Run, actions: Sequence[Action]) -> Sequence[Action]:
         """What was recorded before it started is reported as ended once that is recorded too."""
