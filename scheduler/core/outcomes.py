@@ -64,7 +64,7 @@ class Outcomes:
         calendar = state.calendar_of(run.due)
         fold, own_row = state.fold, run is state.recorded
         goes_on = fold is not None and fold.calendar == calendar and not own_row
-        if fold is not None and goes_on and _continues(fold, run, reason, state.newest):
+        if fold is not None and goes_on and _continues(state, fold, run, reason):
             fold = fold._replace(count=fold.count + 1, last_due=run.due)
         else:
             fold = Record(state.name, run.due, run.attempt if own_row else 0, status, reason,
@@ -118,9 +118,22 @@ class Outcomes:
 _QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKING_OFF})
 
 
-def _continues(fold: Record, run: Run, reason: Reason, newest: Instant) -> bool:
-    """Whether a run goes on with a stretch; not over what is on record already, where it was settled late."""
-    return fold.reason == reason and fold.cause == run.cause and fold.last_due == newest < run.due
+def _continues(state: TaskState, fold: Record, run: Run, reason: Reason) -> bool:
+    """Whether a run goes on with a stretch: with nothing between the two, be it on record or still to come."""
+    is_alike = fold.reason == reason and fold.cause == run.cause
+    is_next = fold.last_due is not None and fold.last_due == state.newest < run.due
+    return is_alike and is_next and not _is_pending(state, state.newest, run.due)
+
+
+def _is_pending(state: TaskState, after: Instant, before: Instant) -> bool:
+    """Whether a due between the two may still come, from a run that is not over further up the chain."""
+    head = state.upstream
+    while head is not None:
+        for run in (head.active, head.queued, head.retry_run):
+            if run is not None and after < run.due < before:
+                return True
+        head = head.upstream
+    return False
 
 
 def _hand_on_calendar(state: TaskState, due: Instant) -> None:

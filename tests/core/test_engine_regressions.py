@@ -354,3 +354,18 @@ def test_a_retry_that_waits_for_a_slot_after_a_crash_is_awaited_by_what_comes_af
     )  # fmt: skip
     desk.until("2026-11-23T10:05:00+05:30")
     assert outcomes_of(desk, "down") == [("10:00:00", 1, "completed", "")]
+
+
+def test_a_stretch_of_skips_does_not_reach_over_a_due_whose_upstream_still_runs() -> None:
+    script = lambda run: bad()(run) if run.due == instant("2026-11-23T10:00:05+05:30") else ok(7)(run)  # noqa: E731 - as above
+    up, middle, down = (
+        spec("up", PACE, restart=NEVER),
+        spec("middle", After("up")),
+        spec("down", After("middle")),
+    )
+    desk = Desk([up, middle, down], TABLE, "2026-11-23T10:00:01+05:30", scripts={"up": script})
+    desk.until("2026-11-23T10:00:19+05:30")
+    for task in ("middle", "down"):
+        assert [(due, status, count) for due, status, _, count in desk.outcomes(task)] == [
+            ("10:00:05", "skipped", 1), ("10:00:10", "completed", 1), ("10:00:15", "skipped", 1),
+        ]  # fmt: skip
