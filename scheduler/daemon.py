@@ -139,6 +139,9 @@ class Daemon:
         self._running = False
         self._abandoned = False
         self.on_change: Callable[[], None] = lambda: None  # called whenever the engine was told something
+        # Told, on the loop, of all that is announced (at any level) and of all that becomes of runs.
+        self.announcement_listeners: list[Callable[[Announce], None]] = []
+        self.record_listeners: list[Callable[[Record], None]] = []
 
     # Life.
 
@@ -237,7 +240,7 @@ class Daemon:
             if run_id.startswith("scheduler/") and not run_id.startswith(_TELL):
                 self.manager.cancel_task(run_id)
         waiting = [row["run_id"] for row in self.engine.snapshot() if row["run_id"]]
-        self._say(events.DAEMON_STOPPING, "info", waiting_for=waiting)
+        self._announced(Announce(events.DAEMON_STOPPING, "info", {"waiting_for": waiting}))
         self.handle(StopRequested())
         left = await self.manager.wait_all(self._patience())
         if left:
@@ -328,6 +331,7 @@ class Daemon:
         begun: Record | None = None  # comes right before its StartRun
         for action in actions:
             if isinstance(action, Record):
+                _tell(self.record_listeners, action)
                 if action.status is Status.RUNNING:
                     begun = action
                 else:
@@ -513,6 +517,7 @@ class Daemon:
             self.cache.phase_changed()
             if self._saves.is_due():
                 self.reload_soon("the market closed")
+        _tell(self.announcement_listeners, action)
         if logs.enabled(action.level) and action.event not in _SAID:
             self._say(action.event, action.level, **action.fields)
 
@@ -528,14 +533,18 @@ class Daemon:
             self._say(event, level, **fields)
 
     def _say(self, event: str, level: Level, **fields: Any) -> None:
-        zone = self.configuration.zone
-        for name in _INSTANTS & fields.keys():
-            if isinstance(fields[name], int):
-                fields[name] = to_iso(fields[name], zone)
-        state = self.engine.tasks.get(fields.get("task", ""))
+        logs.announce(event, level, self.as_said(fields))
+
+    def as_said(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of an announcement as the log has them: instants in ISO 8601, the task's priority."""
+        said, zone = dict(fields), self.configuration.zone
+        for name in _INSTANTS & said.keys():
+            if isinstance(said[name], int):
+                said[name] = to_iso(said[name], zone)
+        state = self.engine.tasks.get(said.get("task", ""))
         if state is not None:
-            fields.setdefault("priority", state.spec.priority.label)
-        logs.announce(event, level, fields)
+            said.setdefault("priority", state.spec.priority.label)
+        return said
 
     def _context(self, job: Job) -> Context:
         return Context(job, cache=self.cache, clock=self._clock, next_tick=self._next_tick)
@@ -601,6 +610,15 @@ class Daemon:
             self._early.append(announcement)
         elif not self._over:
             self._report([announcement])
+
+
+def _tell(listeners: Iterable[Callable[[T], None]], what: T) -> None:
+    """One that fails is reported; what is decided and the other listeners go on."""
+    for listener in listeners:
+        try:
+            listener(what)
+        except Exception as error:  # noqa: BLE001 - whoever only looks on must not end what is done
+            logs.announce(events.BACKGROUND_FAILED, "error", {"error": repr(error), "exc_info": error})
 
 
 def _stretches(configuration: Configuration, specs: Iterable[TaskSpec], now: Instant) -> dict[str, Instant]:
