@@ -254,13 +254,8 @@ class Daemon:
         self._ledger.close()
         self._lock.release()
         uptime = format_duration((self._clock.monotonic() - self._began) // SECOND * SECOND)
-        self._say(
-            events.DAEMON_STOPPED,
-            "warning" if left else "info",
-            waited_for=waiting,
-            left_behind=left,
-            uptime=uptime,
-        )
+        told = {"waited_for": waiting, "left_behind": left, "uptime": uptime}
+        self._announced(Announce(events.DAEMON_STOPPED, "warning" if left else "info", told))
 
     @property
     def stop_limit(self) -> float:
@@ -309,6 +304,10 @@ class Daemon:
     def ledger_degraded(self) -> bool:
         """Whether the disk refuses what is recorded."""
         return self._ledger.degraded
+
+    def announce(self, event: str, level: Level, **fields: Any) -> None:
+        """Say something, and let listeners and `on` tasks hear of it; once it is over it is only said."""
+        self._happened(event, level, **fields)
 
     def reload_soon(self, cause: str) -> None:
         """Reload, without waiting for it."""
