@@ -19,7 +19,7 @@ def alerts_of(daemon: Daemon, clock: Clock) -> Alerts:
     alerts = Alerts(
         lambda: daemon.configuration.alerts,
         tasks=BackgroundTaskManager(clock.now, on_failure=_failed),
-        teller=Teller(clock.now, lambda t: to_iso(t, daemon.configuration.zone), daemon.as_said),
+        teller=Teller(lambda t: to_iso(t, daemon.configuration.zone), daemon.as_said),
         clock=clock,
         unwell=lambda: unwell(daemon),
         say=daemon.announce,

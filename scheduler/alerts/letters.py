@@ -37,13 +37,13 @@ class Letter(NamedTuple):
 class Teller:
     """Makes letters of messages."""
 
-    now: Callable[[], Instant]
     iso: Callable[[Instant], str]
     as_said: Callable[[Mapping[str, Any]], Mapping[str, Any]]  # fields as the log has them
     host: str = field(default_factory=socket.gethostname)
     version: str = field(default_factory=lambda: version("trading-hours-scheduler"))
 
-    def letter(self, message: Message) -> Letter:
+    def letter(self, message: Message, at: Instant) -> Letter:
+        """``at``: when that was."""
         event, level, raw = message.announcement
         fields = {name: _short(value) for name, value in self.as_said(raw).items() if name not in _LEFT_OUT}
         about = {name: str(fields[name]) for name in ("task", "market") if fields.get(name)}
@@ -53,7 +53,7 @@ class Teller:
             **about,
             "summary": summary(event, fields, message.count),
             "fields": fields,
-            "at": self.iso(self.now()),
+            "at": self.iso(at),
             "host": self.host,
             "scheduler": self.version,
             "count": message.count,

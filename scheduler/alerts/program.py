@@ -44,7 +44,8 @@ class Program:
             os.write(stdin, letter.body)
             os.lseek(stdin, 0, os.SEEK_SET)
             argv = [expand(argument, letter.values) for argument in self._argv]
-            environment = {f"SCHEDULER_{name.upper()}": value for name, value in letter.values.items()}
+            environment = {"SCHEDULER_RUN_ID": job.run.run_id}
+            environment |= {f"SCHEDULER_{name.upper()}": value for name, value in letter.values.items()}
             child = Child(job, argv, environment, stdin=stdin)
         except (OSError, ValueError) as problem:  # no such program
             raise SendError(describe(problem)) from None

@@ -31,7 +31,10 @@ class Sender(Protocol):
 
 
 class _Waiting(NamedTuple):
-    letter: Letter
+    """Made a letter of when it is sent: a flood costs the loop next to nothing."""
+
+    message: Message
+    at: Instant
     since: Duration  # monotonic
 
 
@@ -60,12 +63,9 @@ class Sink:
         self._woken = asyncio.Event()
         self._closing = asyncio.Event()
         self._reminder: asyncio.TimerHandle | None = None
+        self._aimed_at: Instant | None = None
         self._failures = 0  # in a row
         self._dropped = 0  # and not said yet
-
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
 
     def hear(self, announcement: Announce) -> None:
         messages = self.folding.heard(announcement, self._clock.monotonic())
@@ -76,10 +76,8 @@ class Sink:
         """Nothing new is coming. What waits, and what is folded, is tried once more."""
         if self._closing.is_set():
             return
-        self._tell(self.folding.flush(self._clock.monotonic()))
-        if self._reminder is not None:
-            self._reminder.cancel()
         self._closing.set()
+        self._tell(self.folding.flush(self._clock.monotonic()))
         self._woken.set()
 
     def drop_rest(self, why: str) -> None:
@@ -94,21 +92,21 @@ class Sink:
                 await self._woken.wait()
                 continue
             waiting = self._queue[0]
-            problem = await self._send(waiting.letter)
+            problem = await self._send(waiting)
             if problem is None or problem.refused:
                 self._take_out(waiting)
                 self._drop(int(problem is not None), str(problem))
                 self._answered()
-            elif self._closing.is_set():
-                return
             else:
                 self._failed(str(problem))
+                if self._closing.is_set():
+                    return
                 await self._pause()
 
-    async def _send(self, letter: Letter) -> SendError | None:
+    async def _send(self, waiting: _Waiting) -> SendError | None:
         """What went wrong."""
         try:
-            await self._sender.send(letter)
+            await self._sender.send(self._teller.letter(waiting.message, waiting.at))
         except SendError as problem:
             return problem
         except Exception as problem:  # noqa: BLE001 - whatever it is, the next letter is to be sent all the same
@@ -116,27 +114,30 @@ class Sink:
         return None
 
     def _tell(self, messages: list[Message]) -> None:
-        now = self._clock.monotonic()
-        for message in messages:
-            self._queue.append(_Waiting(self._teller.letter(message), now))
+        if messages:
+            at, since = self._clock.now(), self._clock.monotonic()
+            self._queue.extend(_Waiting(message, at, since) for message in messages)
+            self._woken.set()
         while len(self._queue) > self._most:
             self._queue.popleft()
             self._dropped += 1
-        if messages:
-            self._woken.set()
         self._aim()
 
     def _aim(self) -> None:
         """Wake up for the next reminder."""
+        at = self.folding.wake_at()
+        if at == self._aimed_at:
+            return
+        self._aimed_at = at
         if self._reminder is not None:
             self._reminder.cancel()
             self._reminder = None
-        at: Instant | None = self.folding.wake_at()
         if at is not None and not self._closing.is_set():
-            delay = max(0.0, self._clock.real_seconds(at - self._clock.monotonic()))
+            delay = max(0.001, self._clock.real_seconds(at - self._clock.monotonic()))
             self._reminder = asyncio.get_running_loop().call_later(delay, self._remind)
 
     def _remind(self) -> None:
+        self._aimed_at = None
         self._tell(self.folding.due(self._clock.monotonic()))
 
     def _take_out(self, waiting: _Waiting) -> None:

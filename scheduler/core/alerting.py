@@ -101,6 +101,7 @@ class Folding:
         """``wanted`` are the events that the sink asks for."""
         self._limit = subjects
         self._subjects: OrderedDict[_Key, _Subject] = OrderedDict()
+        self._wake: Instant | None = None  # no reminder is due before
         self.want(wanted)
 
     def want(self, wanted: Collection[str]) -> None:
@@ -125,14 +126,17 @@ class Folding:
 
     def due(self, now: Instant) -> list[Message]:
         """The reminders whose window has ended."""
-        return [each.tell(now) for each in self._subjects.values() if each.folded and each.due <= now]
+        told = [each.tell(now) for each in self._subjects.values() if each.folded and each.due <= now]
+        self._wake = min((each.due for each in self._subjects.values() if each.folded), default=None)
+        return told
 
     def wake_at(self) -> Instant | None:
-        """When the next reminder is due; None while nothing is folded."""
-        return min((each.due for each in self._subjects.values() if each.folded), default=None)
+        """When to ask for what is due; None while nothing is folded."""
+        return self._wake
 
     def flush(self, now: Instant) -> list[Message]:
         """Everything that is folded, at once: there is no later."""
+        self._wake = None
         return [each.tell(now) for each in self._subjects.values() if each.folded]
 
     def __len__(self) -> int:
@@ -168,7 +172,10 @@ class Folding:
             return [*self._make_room(now), Message(announcement, 1, recovered=False)]
         self._subjects.move_to_end(key)
         known.latest, known.folded, known.over = announcement, known.folded + 1, False
-        return [known.tell(now)] if known.due <= now else []
+        if known.due <= now:
+            return [known.tell(now)]
+        self._wake = known.due if self._wake is None else min(self._wake, known.due)
+        return []
 
     def _make_room(self, now: Instant) -> list[Message]:
         """What is folded about a subject that makes room is told before it is forgotten."""
