@@ -61,6 +61,7 @@ class _Found(NamedTuple):
 
     addresses: tuple[str, ...]
     problem: str  # where there is none
+    tls: ssl.SSLContext | None  # for a secure place
 
 
 class Client:
@@ -71,7 +72,7 @@ class Client:
         self.name = self._place.name
         self._agent = agent
         self._deadline = deadline
-        self._tls: ssl.SSLContext | None = None
+        self._tls: ssl.SSLContext | None = None  # once made
         self._lookup: asyncio.Future[_Found] | None = None  # under way
 
     async def send(self, method: str, body: bytes = b"") -> None:
@@ -121,11 +122,9 @@ class Client:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """To the first of its addresses that takes us; each gets its share of the time that is left."""
         place = self._place
-        addresses, missing = await self._found()
+        addresses, missing, self._tls = await self._found()
         if not addresses:
             raise SendError(missing)
-        if place.is_secure and self._tls is None:
-            self._tls = ssl.create_default_context()
         problem: OSError | None = None
         for address in addresses:
             try:
@@ -148,26 +147,37 @@ class Client:
         A look-up cannot be ended. One that hangs is waited for again by the next request.
         """
         if self._lookup is None or self._lookup.done():
-            self._lookup = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            found: asyncio.Future[_Found] = loop.create_future()
             work = threading.Thread(
-                target=_look_up,
-                args=(self._place, asyncio.get_running_loop(), self._lookup),
-                name="alert-lookup",
-                daemon=True,
+                target=_look_up, args=(self._place, self._tls, loop, found), name="alert-lookup", daemon=True
             )
-            contextvars.Context().run(work.start)  # it is no leak of whoever waits for it
+            try:
+                contextvars.Context().run(work.start)  # it is no leak of whoever waits for it
+            except RuntimeError as problem:  # the limit of threads
+                raise SendError(f"it cannot be looked up: {problem}") from None
+            self._lookup = found
         return await asyncio.shield(self._lookup)
 
 
-def _look_up(place: Place, loop: asyncio.AbstractEventLoop, found: asyncio.Future[_Found]) -> None:
+def _look_up(
+    place: Place,
+    tls: ssl.SSLContext | None,
+    loop: asyncio.AbstractEventLoop,
+    found: asyncio.Future[_Found],
+) -> None:
+    """Also reads the certificates that the host trusts, which takes a tenth of a second, and longer."""
+    addresses: tuple[str, ...] = ()
+    problem = "it has no address"
     try:
+        if place.is_secure and tls is None:
+            tls = ssl.create_default_context()
         infos = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as problem:
-        outcome = _Found((), f"its name cannot be looked up: {getattr(problem, 'strerror', None) or problem}")
-    else:
-        outcome = _Found(tuple(dict.fromkeys(str(info[4][0]) for info in infos)), "it has no address")
+        addresses = tuple(dict.fromkeys(str(info[4][0]) for info in infos))
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        problem = f"it cannot be looked up: {getattr(error, 'strerror', None) or error}"
     with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-        loop.call_soon_threadsafe(found.set_result, outcome)
+        loop.call_soon_threadsafe(found.set_result, _Found(addresses, problem, tls))
 
 
 async def _read_status(reader: asyncio.StreamReader) -> int:

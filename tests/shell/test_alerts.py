@@ -348,8 +348,22 @@ async def test_of_several_addresses_the_first_that_takes_us_is_used(
 
 @on_both_loops
 async def test_a_name_that_nobody_knows_is_a_failure_that_says_so() -> None:
-    with pytest.raises(SendError, match="its name cannot be looked up"):
+    with pytest.raises(SendError, match="it cannot be looked up"):
         await Client("http://desk.invalid/secret", "test").send("GET")
+
+
+@on_both_loops
+async def test_a_host_without_another_thread_is_a_failure_that_says_so(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = Client(receiver.url, "test")
+    with monkeypatch.context() as patch, pytest.raises(SendError, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        await client.send("GET")
+    await client.send("GET")
 
 
 @on_both_loops
