@@ -250,6 +250,7 @@ async def test_the_timeline_has_what_ran_and_what_is_planned_of_each_task_in_its
     )
     async with control_of(tmp_path, *tasks) as control:
         await control.tasks.run_now("slow", ME, "")
+        await asyncio.sleep(0.1)  # a pace's run is put on record once it has lasted for a turn of the loop
         wanted = TimelineQuery.model_validate({"from": "2026-11-23T09:00", "until": "2026-11-23T18:00"})
         timeline = await control.runs.timeline(wanted)
         assert [row.task for row in timeline.rows] == ["slow", "down", "late"]
