@@ -6,6 +6,7 @@ from scheduler import logs
 from scheduler.alerts import Alerts, Teller
 from scheduler.clock import Clock
 from scheduler.core import events
+from scheduler.core.messages import Announce
 from scheduler.daemon import Daemon
 from scheduler.runs import BackgroundTaskManager, RunEntry
 from scheduler.times import to_iso
@@ -22,7 +23,7 @@ def alerts_of(daemon: Daemon, clock: Clock) -> Alerts:
         teller=Teller(lambda t: to_iso(t, daemon.configuration.zone), daemon.as_said),
         clock=clock,
         unwell=lambda: unwell(daemon),
-        say=daemon.announce,
+        say=lambda event, level, fields: daemon.report([Announce(event, level, fields)]),
         log=lambda sink: logs.logger(sink=sink),
     )
     daemon.announcement_listeners.append(alerts.hear)
@@ -37,7 +38,7 @@ def unwell(daemon: Daemon) -> str:
         return str(readiness)
     if late:
         return f"not started although due: {', '.join(late)}"
-    return "the disk refuses what is recorded" if daemon.ledger_degraded else ""
+    return "the disk refuses what is recorded" if daemon.ledger.degraded else ""
 
 
 def say_withheld(daemon: Daemon) -> None:

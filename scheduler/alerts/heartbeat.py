@@ -42,14 +42,14 @@ class Heartbeat:
         except SendError as problem:
             self._failures += 1
             if self._failures == 1:
-                self._say(events.ALERT_FAILED, "error", sink=name, error=str(problem))
+                self._say(events.ALERT_FAILED, "error", {"sink": name, "error": str(problem)})
         else:
             failures, self._failures = self._failures, 0
             if failures:
-                self._say(events.ALERT_RECOVERED, "info", sink=name, attempts=failures + 1)
+                self._say(events.ALERT_RECOVERED, "info", {"sink": name, "attempts": failures + 1})
 
     def _tell_withheld(self, why: str) -> None:
         if why:
-            self._say(events.HEARTBEAT_WITHHELD, "error", sink=self._client.name, reason=why)
+            self._say(events.HEARTBEAT_WITHHELD, "error", {"sink": self._client.name, "reason": why})
         else:
-            self._say(events.HEARTBEAT_RESUMED, "info", sink=self._client.name)
+            self._say(events.HEARTBEAT_RESUMED, "info", {"sink": self._client.name})

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from scheduler.alerts.letters import Letter, SendError, Teller
 from scheduler.clock import Clock
 from scheduler.core import events
 from scheduler.core.alerting import Folding, Message
-from scheduler.core.messages import HOUR, SECOND, Announce, Duration, Instant
+from scheduler.core.messages import HOUR, SECOND, Announce, Duration, Instant, Level
 
 WAITING = 500  # letters; of more the oldest is dropped
 OLDEST = HOUR  # that a letter may get while it waits
 _FIRST_DELAY = 1.0  # seconds; doubled with every failure
 _LONGEST_DELAY = 60.0
 
-Say = Callable[..., None]  # (event, level, **fields)
+Say = Callable[[str, Level, Mapping[str, Any]], None]  # event, level, fields
 
 
 class Sender(Protocol):
@@ -173,8 +173,8 @@ class Sink:
         if count:
             self._announce(events.ALERT_DROPPED, "error", count=count, reason=why)
 
-    def _announce(self, event: str, level: str, **fields: Any) -> None:
-        self._say(event, level, sink=self._sender.name, **fields)
+    def _announce(self, event: str, level: Level, **fields: Any) -> None:
+        self._say(event, level, {"sink": self._sender.name, **fields})
 
     async def _pause(self) -> None:
         """The backoff; it ends early when everything does."""

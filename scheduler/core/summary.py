@@ -21,6 +21,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     events.TASK_PAUSED: "{task} is paused",
     events.RUN_FAILED: "{task} has failed",
     events.RUN_COMPLETED: "{task} has completed",
+    events.RUN_LONG: "{task} has run for more than {longer_than}",
     events.RUN_MISSED: "{task} was not started when it was due",
     events.MARKET_HORIZON_NEAR: "the calendar of {market} ends in {days} days, with {known_until}",
     events.MARKET_BEYOND_HORIZON: "the calendar of {market} has ended with {known_until}",

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class Speaker:
     def __init__(self) -> None:
         self.said: list[tuple[str, dict[str, Any]]] = []
 
-    def __call__(self, event: str, level: str, **fields: Any) -> None:
-        self.said.append((event, fields))
+    def __call__(self, event: str, level: str, fields: Mapping[str, Any]) -> None:
+        self.said.append((event, dict(fields)))
 
     def fields(self, event: str) -> list[dict[str, Any]]:
         return [fields for said, fields in self.said if said == event]
