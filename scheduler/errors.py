@@ -89,6 +89,14 @@ class UnknownTaskError(SchedulerError):
     """no task has this name"""
 
 
+class UnknownRunError(SchedulerError):
+    """no run has this id"""
+
+
+class UnknownKeyError(SchedulerError):
+    """the shared cache has no value for this key"""
+
+
 class UnknownNamespaceError(SchedulerError, KeyError):
     """the shared cache has no namespace of this name"""
 

@@ -9,15 +9,24 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.control import Control
+from scheduler.api.openapi import document_route
+from scheduler.api.operations import Operation
 from scheduler.api.problems import HANDLERS, problem
-from scheduler.api.routes import configuration, health, tasks
+from scheduler.api.routes import cache, configuration, events, health, replaced, runs, tasks
 
-_SUBJECTS = (health, configuration, tasks)
+# The old paths first: one of them would else be a task's name.
+_SUBJECTS = (health, replaced, configuration, tasks, runs, cache, events)
+
+
+def operations(control: Control) -> list[Operation]:
+    """All that can be asked, in the order in which paths are compared."""
+    return [each for subject in _SUBJECTS for each in subject.operations(control)]
 
 
 def build_app(control: Control) -> ASGIApp:
-    routes = [route for subject in _SUBJECTS for route in subject.routes(control)]
-    app = Starlette(routes=routes, exception_handlers=dict(HANDLERS))
+    every = operations(control)
+    routes = [each.route() for each in every]
+    app = Starlette(routes=[*routes, document_route(every)], exception_handlers=dict(HANDLERS))
     app.router.redirect_slashes = False  # a path that is wrong is not found
     return _says_that_it_stops(app)
 

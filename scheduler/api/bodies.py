@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.api.control import Peer
-from scheduler.api.models import Model
+from scheduler.api.models.base import Model
 
 M = TypeVar("M", bound=Model)
 
@@ -25,7 +25,7 @@ async def read(request: Request, model: type[M]) -> M:
 
 
 def answer(model: Model, status: int = HTTPStatus.OK) -> Response:
-    return Response(model.model_dump_json(), status, media_type="application/json")
+    return Response(model.model_dump_json(by_alias=True), status, media_type="application/json")
 
 
 def peer(request: Request) -> Peer:

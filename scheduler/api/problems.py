@@ -10,11 +10,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from scheduler.api.models import Complaint, Problem
-from scheduler.errors import ConfigurationError, SchedulerError, UnknownTaskError
+from scheduler.api.models.problems import Complaint, Problem
+from scheduler.errors import (
+    ConfigurationError,
+    SchedulerError,
+    UnknownKeyError,
+    UnknownNamespaceError,
+    UnknownRunError,
+    UnknownTaskError,
+    UsageError,
+)
 
 _MEDIA_TYPE = "application/problem+json"
-_STATUS = {UnknownTaskError: HTTPStatus.NOT_FOUND, ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY}
+_STATUS = {
+    UnknownTaskError: HTTPStatus.NOT_FOUND,
+    UnknownRunError: HTTPStatus.NOT_FOUND,
+    UnknownNamespaceError: HTTPStatus.NOT_FOUND,
+    UnknownKeyError: HTTPStatus.NOT_FOUND,
+    ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 
 def problem(status: int, detail: str, **more: Any) -> Response:

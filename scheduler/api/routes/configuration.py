@@ -1,17 +1,31 @@
-"""The files."""
+"""The files, and what they make: markets and the plan."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from http import HTTPStatus
 
-from scheduler.api.bodies import answer, peer
 from scheduler.api.control import Control
+from scheduler.api.models.files import Reloaded
+from scheduler.api.models.runs import Plan, PlanQuery
+from scheduler.api.models.system import Markets, MarketsQuery
+from scheduler.api.operations import Asked, Operation
 
 
-def routes(control: Control) -> list[Route]:
-    async def reload(request: Request) -> Response:
-        return answer(await control.reload(peer(request)))
+def operations(control: Control) -> list[Operation]:
+    async def reload(asked: Asked) -> Reloaded:
+        return await control.reload(asked.by)
 
-    return [Route("/api/reload", reload, methods=["POST"])]
+    async def markets(asked: Asked) -> Markets:
+        return control.markets(asked.query)
+
+    async def plan(asked: Asked) -> Plan:
+        return await control.runs.plan(asked.query)
+
+    return [
+        Operation(
+            "POST", "/api/reload", "Take the files as they are now.", reload, Reloaded, changes=True,
+            errors=(HTTPStatus.CONFLICT,),
+        ),
+        Operation("GET", "/api/markets", "The phases of the markets.", markets, Markets, query=MarketsQuery),
+        Operation("GET", "/api/plan", "Clock-driven runs that will be due.", plan, Plan, query=PlanQuery),
+    ]  # fmt: skip

@@ -1,23 +1,39 @@
-"""For those who watch: does it live, and is it ready."""
+"""For those who watch: does it live, is it ready, and how does it do."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from scheduler.api.bodies import answer
 from scheduler.api.control import Control
+from scheduler.api.models.health import Health, Readiness
+from scheduler.api.models.system import System
+from scheduler.api.operations import Asked, Operation
 
 
-def routes(control: Control) -> list[Route]:
-    async def healthz(_: Request) -> Response:
-        return answer(control.health())
+def operations(control: Control) -> list[Operation]:
+    async def healthz(_: Asked) -> Health:
+        return control.health()
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(_: Asked) -> Response:
         state = control.readiness()
         return answer(state, HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    async def metrics(_: Asked) -> Response:
+        text, kind = await control.metrics()
+        return Response(text, headers={"content-type": kind})
+
+    async def system(asked: Asked) -> System:
+        return control.system(asked.by)
+
+    return [
+        Operation("GET", "/healthz", "Does it live?", healthz, Health),
+        Operation(
+            "GET", "/readyz", "Is what is due started? 503 where it is not.", readyz, Readiness,
+            errors=(HTTPStatus.SERVICE_UNAVAILABLE,),
+        ),
+        Operation("GET", "/metrics", "Metrics for Prometheus.", metrics, "text/plain"),
+        Operation("GET", "/api/system/tasks", "All at a glance.", system, System),
+    ]  # fmt: skip

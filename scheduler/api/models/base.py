@@ -1,0 +1,32 @@
+"""What all that goes over the wire has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Time = Annotated[str, Field(description="ISO 8601 with an offset", json_schema_extra={"format": "date-time"})]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has characters that cannot be printed")
+    return text
+
+
+Reason = Annotated[
+    str, Field(max_length=1_000, description="why, for the record"), AfterValidator(_printable)
+]
+
+
+class Model(BaseModel):
+    """Strict, so that a misspelt key is an error and no number becomes a text."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Query(BaseModel):
+    """What follows the `?`, where all is text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
