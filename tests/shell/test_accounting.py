@@ -32,6 +32,11 @@ def ledger(host: Host, statement: str, *values: Any) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
 
+def put_back(host: Host, *rows: Any) -> None:
+    for row in rows:
+        ledger(host, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+
 def heard(daemon: Daemon) -> list[Announce]:
     found: list[Announce] = []
     daemon.announcement_listeners.append(
@@ -58,15 +63,16 @@ async def test_after_a_run_all_that_was_due_is_accounted_for(host: Host) -> None
 
 
 @on_virtual_time(NOON)
-async def test_a_row_that_goes_from_the_ledger_is_missed_and_told_of_once_until_it_is_back(host: Host) -> None:
+async def test_a_row_that_goes_from_the_ledger_is_told_of_once_until_it_is_back(
+    host: Host,
+) -> None:
     async with host.up(task("a", PACE), task("b", PACE)) as daemon:
         said = heard(daemon)
         await host.until("2026-11-23T12:01:15+05:30")
         await daemon._durable()
         lost = instant("2026-11-23T12:00:30+05:30")
-        own = "task = (SELECT id FROM tasks WHERE name = 'a') AND due = ?"
-        (row,) = ledger(host, f"SELECT * FROM runs WHERE {own}", lost)
-        ledger(host, f"DELETE FROM runs WHERE {own}", lost)
+        (row, _) = ledger(host, "SELECT * FROM runs WHERE due = ? ORDER BY task", lost)
+        ledger(host, "DELETE FROM runs WHERE due = ? AND task = ?", lost, row[1])
 
         audit = await daemon.accounting.audit()
         assert (totals(audit), audit.by_task) == ((12, 11, 0, 1), {"a": 1})
@@ -77,7 +83,7 @@ async def test_a_row_that_goes_from_the_ledger_is_missed_and_told_of_once_until_
         await daemon.accounting.audit()
         assert len(said) == 1
 
-        ledger(host, f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", *row)
+        put_back(host, row)
         assert totals(await daemon.accounting.audit()) == (24, 24, 0, 0)
         assert said[1:] == [Announce("ledger.caught_up", "info", {})]
 
@@ -91,8 +97,7 @@ async def test_what_is_back_before_the_second_look_is_not_told_of(host: Host) ->
         rows = ledger(host, "SELECT * FROM runs")
         ledger(host, "DELETE FROM runs")
         assert (await daemon.accounting.audit()).unaccounted == 6
-        for row in rows:
-            ledger(host, f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", *row)
+        put_back(host, *rows)
         assert (await daemon.accounting.audit()).unaccounted == 0
         assert said == []
 

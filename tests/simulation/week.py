@@ -64,7 +64,7 @@ class Week:
     epochs: list[Epoch] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     lags: list[Lag] = field(default_factory=list)
-    audit: Audit = Audit()  # the last daemon's own, at the end
+    audit: Audit = field(default_factory=Audit)  # the last daemon's own, at the end
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.span.begin)
