@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import (
@@ -15,7 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from scheduler.core.messages import SECOND, Priority
+from scheduler.core import events
+from scheduler.core.messages import SECOND, Priority, Reason, Status
 from scheduler.metrics.labels import OTHER
 from scheduler.metrics.state import STATES, Buckets, OneTask, State
 
@@ -28,6 +29,15 @@ _CACHE: Final = {  # a count of a namespace -> its metric, and what it counts
     "expirations": ("expirations", "Values that were kept for their time."),
     "stale": ("stale_values", "Old values that stood in for a load that failed."),
 }
+
+# There before the first: Prometheus sees no increase in a series that begins with 1.
+_RARE: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
+    Priority.CRITICAL.label: {
+        (Status.MISSED, reason): 0
+        for reason in (Reason.DOWNTIME, Reason.CLOCK_JUMP, Reason.STOPPED, Reason.REFUSED)
+    }
+}
+_EVENTS: Final = dict.fromkeys(sorted(events.ALL), 0)  # likewise
 
 Values = Iterable[tuple[tuple[str, ...], float]]  # values of the labels, and of the metric
 
@@ -56,7 +66,7 @@ def _daemon(state: State) -> Iterator[Metric]:
     yield _gauge("build_info", "Always 1.", [(info, 1)], "version", "python")
     yield _gauge("ready", "Whether what is due is started, in all markets.", [((), state.ready)])
     about = "What was announced; runs that completed only with a log level of debug."
-    yield _counter("events", about, (((name,), n) for name, n in sorted(state.events.items())), "event")
+    yield _counter("events", about, (((name,), n) for name, n in (_EVENTS | state.events).items()), "event")
 
 
 def _runs(state: State) -> Iterator[Metric]:
@@ -101,7 +111,7 @@ def _sums(tasks: Iterable[OneTask]) -> tuple[dict[tuple[str, ...], float], ...]:
     for task in tasks:
         due[task.label,] += task.due
         started[task.label, task.priority] += task.started
-        for (status, reason), count in task.outcomes.items():
+        for (status, reason), count in {**_RARE.get(task.priority, {}), **task.outcomes}.items():
             ended[task.label, task.priority, status, reason] += count
     return due, started, ended
 

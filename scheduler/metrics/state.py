@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final, NamedTuple
@@ -62,7 +61,7 @@ class State(NamedTuple):
     labels: Mapping[str, str]
     lateness: list[Buckets]  # by priority
     duration: list[Buckets]
-    events: Mapping[str, int]
+    events: dict[str, int]
     lag: float  # seconds
     stalls: int
     shedding: frozenset[Priority]
@@ -93,7 +92,7 @@ async def state_of(daemon: Daemon, counts: Counts, labels: Labels) -> State:
         labels=dict(named),
         lateness=[each.cumulative() for each in counts.lateness],
         duration=[each.cumulative() for each in counts.duration],
-        events=Counter(counts.events),
+        events=dict(counts.events),
         lag=daemon.loop_watch.mean_lag / SECOND,
         stalls=daemon.loop_watch.stalls,
         shedding=engine.slots.shedding,
