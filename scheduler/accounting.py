@@ -20,6 +20,7 @@ from scheduler.errors import LedgerError
 EVERY: Final = 60.0  # seconds
 GRACE: Final = 10 * SECOND  # what is due later than this before now is left to the next audit
 LOOK_BACK: Final = DAY  # before the start: what was missed while no scheduler ran is in it
+MOST_ROWS: Final = 1_000_000  # that the first audit goes through, a second or two; more are not kept for ever
 MOST_TOLD: Final = 20  # tasks that an announcement names
 
 Window = tuple[Instant, Instant]
@@ -27,6 +28,8 @@ Window = tuple[Instant, Instant]
 
 class Evidence(Protocol):
     """The ledger's file."""
+
+    def reach(self, since: Instant, rows: int) -> Instant: ...
 
     def expected_since(self) -> Mapping[str, Instant]: ...
 
@@ -91,44 +94,51 @@ class Accounting:
         try:
             with self._evidence() as evidence:
                 if evidence is not None:
-                    self._compare(evidence, tasks, max(self._until, now - GRACE))
+                    self._compare(evidence, tasks, now - GRACE)
                 return evidence is not None
         except LedgerError:  # replaced or gone: whoever writes it tells
             return False
 
-    def _compare(self, evidence: Evidence, tasks: Sequence[Expected], until: Instant) -> None:
-        since, plain = evidence.expected_since(), evidence.plain(self._until, until)
+    def _compare(self, evidence: Evidence, tasks: Sequence[Expected], now: Instant) -> None:
+        known_since = self._until if self.latest.at else evidence.reach(self._until, MOST_ROWS)
+        until = max(known_since, now)
+        since, plain = evidence.expected_since(), evidence.plain(known_since, until)
         windows: dict[Window, list[Expected]] = defaultdict(list)  # what has to be looked at row by row
-        again: set[str] = set()
+        open_still: dict[str, Finding] = {}
+        expected = self._expected - sum(each.open for each in self._open.values())
         for task in tasks:
             # A change begins a task anew; what is due at that very instant is of before.
             # Of a ledger that was replaced nobody knows what it expected before.
             begun = max(since.get(name, self._begun) + 1 for name in task.chain)
-            first = max(self._until, begun)
-            expected = task.trigger.count_between(first, until, task.table) if first < until else 0
-            self._expected += expected
-            if expected and (first != self._until or plain.get(task.name) != expected):
+            first = max(known_since, begun)
+            due = task.trigger.count_between(first, until, task.table) if first < until else 0
+            expected += due
+            if due and (first != known_since or plain.get(task.name) != due):
                 windows[first, until].append(task)
             known = self._open.get(task.name)
             if known is not None and begun <= known.since:
-                again.add(task.name)
-                windows[known.since, known.until].append(task)
-        self._expected -= sum(known.open for name, known in self._open.items() if name not in again)
-        self._until = until
-        self._open = _examine(evidence, windows)
-        self.latest = self._sum_up(until)
+                expected += known.open
+                if known.since < task.table.first:  # too long ago to be looked at again
+                    open_still[task.name] = known
+                else:
+                    windows[known.since, known.until].append(task)
+        self._open = _examine(evidence, windows, open_still)
+        self._until, self._expected = until, expected
+        self.latest = self._sum_up()
 
-    def _sum_up(self, until: Instant) -> Audit:
+    def _sum_up(self) -> Audit:
         in_flight = sum(finding.in_flight for finding in self._open.values())
         by_task = {name: each.unaccounted for name, each in self._open.items() if each.unaccounted}
         unaccounted = sum(by_task.values())
         accounted = self._expected - in_flight - unaccounted
-        return Audit(until, self._expected, accounted, in_flight, unaccounted, by_task)
+        return Audit(self._until, self._expected, accounted, in_flight, unaccounted, by_task)
 
 
-def _examine(evidence: Evidence, windows: Mapping[Window, Sequence[Expected]]) -> dict[str, Finding]:
-    """What is open in the windows, by task."""
-    found: dict[str, Finding] = {}
+def _examine(
+    evidence: Evidence, windows: Mapping[Window, Sequence[Expected]], known: Mapping[str, Finding]
+) -> dict[str, Finding]:
+    """What is open in the windows, besides what is known to be; by task."""
+    found = dict(known)
     for (since, until), tasks in windows.items():
         rows = evidence.rows([task.name for task in tasks], since, until)
         for task in tasks:

@@ -11,6 +11,7 @@ from scheduler.core.accounting import Row
 from scheduler.core.messages import Instant, Status
 from scheduler.ledger.statements import SQL
 
+_NEWEST: Final = (1 << 62, 0, 0)  # a key after every row
 _FINAL: Final = tuple(status for status in Status if status not in (Status.QUEUED, Status.RUNNING))
 
 
@@ -19,6 +20,11 @@ class Evidence:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def reach(self, since: Instant, rows: int) -> Instant:
+        """The instant, not before ``since``, from which on no more than so many rows were due."""
+        found = self._connection.execute(SQL["older_key"], (*_NEWEST, rows)).fetchone()
+        return since if found is None else max(since, found[0] + 1)
 
     def expected_since(self) -> dict[str, Instant]:
         """Since when the present definition and calendar of each task hold."""

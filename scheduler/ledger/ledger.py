@@ -157,7 +157,8 @@ class Ledger:
 
     # For the metrics.
 
-    def unaccounted(self) -> int:
+    @property
+    def unfinished(self) -> int:
         """How many runs are on the disk as queued or running."""
         store = self._writer.store
         return len(store.unfinished) if store else 0

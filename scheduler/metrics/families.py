@@ -180,6 +180,8 @@ def _ledger(state: State) -> Iterator[Metric]:
     ledger = state.ledger
     yield _gauge("ledger_degraded", "Whether the disk refuses what is recorded.", [((), ledger.degraded)])
     yield _gauge("ledger_queue", "Records on their way to the disk.", [((), ledger.queued)])
+    about = "Runs that are on the disk as queued or running."
+    yield _gauge("ledger_unfinished_runs", about, [((), ledger.unfinished)])
     yield _counter("ledger_dropped", "Records given up.", [((), ledger.dropped)])
     yield _counter("ledger_commits", "Commits.", [((), ledger.commits)])
     yield _counter("ledger_commit_seconds", "The time that all of them took.", [((), ledger.commit_seconds)])

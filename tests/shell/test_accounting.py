@@ -18,6 +18,7 @@ from scheduler.core.accounting import Audit
 from scheduler.core.messages import MINUTE, SECOND, Announce, PauseRequested
 from scheduler.core.triggers import After, Every, KeepRunning, On
 from scheduler.daemon import Daemon
+from scheduler.ledger.statements import SQL
 from tests.core.tables import always, nse_week
 from tests.helpers import instant
 from tests.shell.execution import on_both_loops, until
@@ -157,6 +158,44 @@ async def test_a_changed_task_is_expected_anew_from_the_change_and_others_go_on(
     assert audit.by_task == {"b": 1}
     assert audit.accounted + audit.in_flight + audit.unaccounted == audit.expected
     await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_the_first_audit_goes_through_a_bounded_number_of_rows(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with host.up(task("a", PACE)) as daemon:
+        await host.until("2026-11-23T12:03:15+05:30")
+        monkeypatch.setattr("scheduler.accounting.MOST_ROWS", 8)
+        assert totals(await daemon.accounting.audit()) == (7, 7, 0, 0)  # the eighth is within the grace
+        await host.until("2026-11-23T12:05:15+05:30")
+        assert totals(await daemon.accounting.audit()) == (19, 19, 0, 0)
+
+
+@on_virtual_time(NOON)
+async def test_what_is_lost_stays_lost_when_the_calendar_no_longer_reaches_back_to_it(host: Host) -> None:
+    host.tables = {"NSE": nse_week()}
+    async with host.up(task("a", PACE)) as daemon:
+        await host.until("2026-11-23T12:01:15+05:30")
+        await daemon._durable()
+        ledger(host, "DELETE FROM runs WHERE due = ?", instant("2026-11-23T12:00:30+05:30"))
+        assert (await daemon.accounting.audit()).unaccounted == 1
+        host.tables["NSE"].first = instant("2026-11-23T12:01:00+05:30")
+        assert totals(await daemon.accounting.audit()) == (6, 5, 0, 1)
+
+
+@on_virtual_time(NOON)
+async def test_an_audit_that_cannot_read_the_ledger_leaves_its_stretch_to_the_next(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with host.up(task("a", PACE)) as daemon:
+        await host.until("2026-11-23T12:01:15+05:30")
+        daemon.handle(PauseRequested("a"))  # a stretch, which has to be looked at row by row
+        await host.until("2026-11-23T12:02:15+05:30")
+        with monkeypatch.context() as patch:
+            patch.setitem(SQL, "outcomes", "SELECT no_such_column FROM runs")
+            assert await daemon.accounting.audit() == Audit()
+        assert totals(await daemon.accounting.audit()) == (12, 12, 0, 0)
 
 
 @on_virtual_time(NOON)

@@ -23,6 +23,7 @@ from scheduler.core.messages import (
     ResumeRequested,
     RunNow,
     Status,
+    Work,
 )
 from scheduler.core.tasks import TaskState
 from scheduler.core.triggers import After, KeepRunning, On
@@ -30,6 +31,7 @@ from scheduler.daemon import Daemon
 from scheduler.metrics import Metrics
 from scheduler.metrics.counts import Counts, Histogram
 from scheduler.metrics.labels import Labels
+from scheduler.metrics.state import state_of
 from tests.core.desk import spec
 from tests.core.tables import nse_week
 from tests.helpers import instant
@@ -321,4 +323,20 @@ async def test_what_is_told_together_adds_up(host: Host) -> None:
     assert told("runs_due_total", task="a") == 1
     assert told("runs_due_total", task="other") == told("runs_total", task="other") == 3
     assert told("task_state", task="other", state="waiting") == told("task_state", task="other") == 3
+    await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_others_have_their_turn_of_the_loop_while_many_tasks_are_looked_at(host: Host) -> None:
+    daemon, metrics = measured(
+        host, *(task(f"t{n}", at("13:00"), work=Work(target="a")) for n in range(1000))
+    )
+    await daemon.start()
+    turns = 0
+    scraping = asyncio.ensure_future(state_of(daemon, metrics._counts, metrics._labels))
+    while not scraping.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 4
+    assert len((await scraping).tasks) == 1000
     await daemon.stop()
