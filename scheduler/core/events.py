@@ -64,6 +64,8 @@ LEDGER_DEGRADED: Final = "ledger.degraded"
 LEDGER_RECOVERED: Final = "ledger.recovered"
 LEDGER_REPLACED: Final = "ledger.replaced"
 LEDGER_LOST: Final = "ledger.lost"
+LEDGER_BEHIND: Final = "ledger.behind"
+LEDGER_CAUGHT_UP: Final = "ledger.caught_up"
 
 ALL: Final = frozenset(
     value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str)
