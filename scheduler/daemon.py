@@ -277,13 +277,8 @@ class Daemon:
         self._ledger.close()
         self._lock.release()
         uptime = format_duration((self._clock.monotonic() - self._began) // SECOND * SECOND)
-        self._say(
-            events.DAEMON_STOPPED,
-            "warning" if left else "info",
-            waited_for=waiting,
-            left_behind=left,
-            uptime=uptime,
-        )
+        told = {"waited_for": waiting, "left_behind": left, "uptime": uptime}
+        self._announced(Announce(events.DAEMON_STOPPED, "warning" if left else "info", told))
 
     @property
     def stop_limit(self) -> float:
@@ -343,7 +338,7 @@ class Daemon:
         return self._clock.monotonic() - self._began
 
     def report(self, announcements: Iterable[Announce]) -> None:
-        """Say it, and let `on` tasks hear of it."""
+        """Say it, and let `on` tasks hear of it; once the daemon has ended it is only said."""
         self._report(announcements)
 
     async def durable(self) -> None:
