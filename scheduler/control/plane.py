@@ -29,11 +29,14 @@ class ControlPlane:
         """SocketInUseError when another daemon answers there, ConfigurationError when it cannot be made."""
         self._socket = ControlSocket(self._path)
 
+    def attend(self, daemon: Daemon) -> None:
+        """Hear what a daemon does, from before it starts: what it finds missed then counts too."""
+        self._control = DaemonControl(daemon, self._threads)
+
     def serve(self, daemon: Daemon) -> None:
         """From now on until the daemon stops."""
         assert self._socket is not None
-        manager = daemon.manager
-        control = DaemonControl(daemon, self._threads)
+        manager, control = daemon.manager, self._control
         server = Server(build_app(control), self._socket)
 
         def own(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
