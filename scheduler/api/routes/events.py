@@ -29,15 +29,17 @@ class EventStream(Response):
         self._happenings = happenings
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._request.state.when_lost(task.cancel)  # not only when there is something to tell
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             await _send(send, b": welcome\n\n")
             async for name, data in self._happenings:
-                if await self._request.is_disconnected():
-                    return
-                await _send(send, f"event: {name}\ndata: {data}\n\n".encode() if name else b": still here\n\n")
+                told = f"event: {name}\ndata: {data}\n\n" if name else ": still here\n\n"
+                await _send(send, told.encode())
         except asyncio.CancelledError:
-            pass  # the daemon stops: the last words say so
+            pass  # the daemon stops, and the last words say so; or nobody hears them
         await send({"type": "http.response.body", "body": _CLOSED, "more_body": False})
 
 
