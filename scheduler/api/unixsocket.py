@@ -47,6 +47,11 @@ class ControlSocket:
                 "name another with SCHEDULER_SOCKET"
             ) from None
 
+    @property
+    def places(self) -> list[str]:
+        """Where it listens."""
+        return [str(self._path)]
+
     def remove(self) -> None:
         """Remove the file, unless another has taken its place."""
         with suppress(OSError):  # gone already, or the directory may no longer be written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,7 +61,7 @@ class Desk:
             [Problem(Mark("tasks.yaml", 2, 3), "unknown key"), Problem(None, "and more")]
         )
 
-    async def events(self, _: EventsQuery) -> AsyncIterator[tuple[str, str]]:
+    async def events(self, _: EventsQuery) -> AsyncGenerator[tuple[str, str]]:
         self.listening += 1
         try:
             while True:
@@ -89,7 +89,7 @@ class Served:
     """A server of a desk, at a Unix socket or at a port."""
 
     def __init__(self, listener: ControlSocket | TcpSockets, desk: Desk) -> None:
-        self.listener = listener
+        self.address = listener.sockets[0].getsockname()
         self.desk = desk
         self.refused: list[tuple[str, int, str, int]] = []
         tell = lambda *refusal: self.refused.append(refusal)  # noqa: E731 - shorter
@@ -110,9 +110,9 @@ class Served:
             await asyncio.sleep(0)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if isinstance(self.listener, ControlSocket):
-            return await asyncio.open_unix_connection(self.listener.sockets[0].getsockname())
-        return await asyncio.open_connection(*self.listener.sockets[0].getsockname()[:2])
+        if isinstance(self.address, str):
+            return await asyncio.open_unix_connection(self.address)
+        return await asyncio.open_connection(*self.address[:2])
 
     async def send(self, *parts: bytes) -> Answer:
         """Send this and read one answer."""
