@@ -30,7 +30,7 @@ class TcpSockets:
             for family, address in _resolved(host):
                 self.sockets.append(_bound(family, address, port))
                 port = self.sockets[0].getsockname()[1]  # the same for all
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self.close()
             raise _refusal(f"SCHEDULER_LISTEN={_written(host, port)}", error) from None
         own = socket.gethostname().lower()
@@ -85,8 +85,10 @@ def _notice_the_dead(listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _refusal(setting: str, error: OSError) -> SchedulerError:
+def _refusal(setting: str, error: OSError | UnicodeError) -> SchedulerError:
     """What will not mend itself is a mistake of the configuration; an address may yet come up."""
+    if isinstance(error, UnicodeError):
+        return ConfigurationError(f"{setting}: this is not the name of a host")
     if error.errno == errno.EADDRINUSE:
         return ConfigurationError(f"{setting}: another program listens there; choose another port")
     if error.errno == errno.EACCES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,10 +95,10 @@ class Served:
         tell = lambda *refusal: self.refused.append(refusal)  # noqa: E731 - shorter
         self._server = Server(build_app(cast("Control", desk)), listener, tell)
 
-    def start(self) -> None:
+    def start(self, run_id: str = "api") -> None:
         manager = self.desk.manager
-        serving = self._server.serve(lambda work: manager.background(manager.registry.live["api"], work))
-        manager.start_task(serving, "api")
+        serving = self._server.serve(lambda work: manager.background(manager.registry.live[run_id], work))
+        manager.start_task(serving, run_id)
 
     async def stop(self) -> None:
         """As a stopping daemon does it."""
@@ -154,6 +154,12 @@ async def is_cut_off(reader: asyncio.StreamReader) -> bool:
             while await reader.read(1 << 16):
                 pass
     return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what it waits for happens elsewhere
+            await asyncio.sleep(0.01)
 
 
 def at_socket(directory: Path) -> ControlSocket:

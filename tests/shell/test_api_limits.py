@@ -25,6 +25,7 @@ from tests.shell.serving import (
     is_cut_off,
     read,
     serving,
+    until,
 )
 
 
@@ -117,6 +118,89 @@ async def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
         assert (await served.ask("GET", "/healthz")).status == 200
 
 
+@on_both_loops
+async def test_a_flood_of_requests_behind_one_that_waits_is_cut_off(tmp_path: Path) -> None:
+    async with serving(at_socket(tmp_path)) as served:
+        await served.desk.reloads.acquire()
+        reader, writer = await served.connect()
+        writer.write(b"POST /api/reload HTTP/1.1\r\nHost: x\r\n\r\n" + GET * 10_000)
+        assert await is_cut_off(reader)
+        writer.close()
+        assert served.desk.owners == []
+        assert [status for _, status, _, _ in served.refused] == [429]
+        served.desk.reloads.release()
+
+
+@on_uvloop
+async def test_a_flood_of_requests_that_are_answered_at_once_is_taken_in_turn(tmp_path: Path) -> None:
+    async with serving(at_socket(tmp_path)) as served:
+        reader, writer = await served.connect()
+        for _ in range(20):
+            writer.write(GET * connection.MOST_WAITING)
+            for _ in range(connection.MOST_WAITING):
+                assert (await read(reader)).status == 200
+        writer.close()
+
+
+async def begin_events(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await served.connect()
+    writer.write(GET.replace(b"healthz", b"api/events"))
+    async with asyncio.timeout(10):
+        await reader.readuntil(b": welcome\n\n")
+    return reader, writer
+
+
+@on_both_loops
+async def test_who_left_is_told_of_no_more_events(tmp_path: Path) -> None:
+    """And leaves nothing behind that waits for the next one."""
+    async with serving(at_socket(tmp_path)) as served:
+        for _ in range(50):
+            _, writer = await begin_events(served)
+            writer.close()
+        await until(lambda: not served.desk.listening)
+
+
+@on_both_loops
+async def test_who_does_not_read_his_events_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
+    async with serving(at_socket(tmp_path)) as served:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(served.address)
+        client.sendall(GET.replace(b"healthz", b"api/events"))
+        await until(lambda: served.desk.listening == 1)
+        for _ in range(100):
+            served.desk.happenings.put_nowait(("log", "x" * 100_000))
+        await until(lambda: not served.desk.listening)
+        client.close()
+
+
+@on_uvloop
+async def test_who_waits_for_events_is_no_hanging_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
+    monkeypatch.setattr(connection, "KEEP_ALIVE", 0.1)
+    async with serving(at_socket(tmp_path)) as served:
+        reader, writer = await begin_events(served)
+        await asyncio.sleep(0.4)
+        served.desk.happenings.put_nowait(("log", "{}"))
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"event: log\ndata: {}\n\n")
+        writer.close()
+
+
+@on_uvloop
+async def test_who_asks_for_the_head_of_the_events_gets_just_that(tmp_path: Path) -> None:
+    async with serving(at_socket(tmp_path)) as served:
+        reader, writer = await served.connect()
+        writer.write(b"HEAD /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b"200 OK" in await reader.read()
+        writer.close()
+
+
 @on_uvloop
 async def test_a_client_that_leaves_in_the_middle_disturbs_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -163,6 +247,35 @@ async def test_who_does_not_take_the_answer_does_not_delay_the_end(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(served.address)
         client.sendall(GET.replace(b"healthz", b"readyz"))
+        await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await served.stop()
+        assert loop.time() - began < 2.0
+
+
+@on_both_loops
+async def test_who_reads_events_is_told_of_the_end(tmp_path: Path) -> None:
+    served = Served(at_socket(tmp_path), Desk())
+    served.start()
+    streams = [await begin_events(served) for _ in range(10)]
+    await served.stop()
+    for reader, writer in streams:
+        async with asyncio.timeout(10):
+            assert b"event: closed\ndata: {}\n\n" in await reader.read()
+        writer.close()
+
+
+@on_both_loops
+async def test_who_does_not_read_his_events_does_not_delay_the_end(tmp_path: Path) -> None:
+    served = Served(at_socket(tmp_path), Desk())
+    served.start()
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(served.address)
+        deaf.sendall(GET.replace(b"healthz", b"api/events"))
+        await until(lambda: served.desk.listening == 1)
+        for _ in range(100):
+            served.desk.happenings.put_nowait(("log", "x" * 100_000))
         await asyncio.sleep(0.1)
         loop = asyncio.get_running_loop()
         began = loop.time()
