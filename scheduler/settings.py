@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core.durations import parse_duration
+from scheduler.core.messages import HOUR
 from scheduler.directories import default_socket, default_state_dir, given_by_systemd
 from scheduler.errors import ConfigurationError, Problem
 
@@ -65,9 +67,7 @@ def _names(value: object) -> object:
     names = tuple(part.strip().lower().removesuffix(".") for part in value.split(",") if part.strip())
     wrong = next((name for name in names if not _HOST_NAME.fullmatch(name)), None)
     if wrong is not None:
-        raise ValueError(
-            f"{wrong!r} is not a host's name; write names such as scheduler.desk.example, by commas"
-        )
+        raise ValueError(f"{wrong!r} is not the name of a host; write names such as scheduler.desk.example")
     return names
 
 
@@ -77,6 +77,11 @@ def _yes_or_no(value: object) -> object:
     if found is None:
         raise ValueError(f"must be true or false, not {value!r}")
     return found
+
+
+def _duration(value: object) -> int:
+    """Nanoseconds, which a default already is."""
+    return value if isinstance(value, int) else parse_duration(str(value))
 
 
 def _group(value: object) -> str:
@@ -119,6 +124,7 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
     ] = "info"
     python_path: Annotated[tuple[str, ...], BeforeValidator(_paths), NoDecode] = ()
+    long_running: Annotated[int, PlainValidator(_duration)] = HOUR
     config_group: Annotated[str, PlainValidator(_group)] | None = None
 
     @property
