@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     from scheduler.control import ControlPlane  # noqa: PLC0415 - a web framework: rehearsals do without
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, no status reaches us
-    clock, plane = SystemClock(), ControlPlane(settings.socket)
+    clock, plane = SystemClock(), ControlPlane(settings)
     if sys.stderr is not None:
         faulthandler.enable()  # a watchdog that aborts us shall have all the stacks
     _configure_logs(settings, clock)

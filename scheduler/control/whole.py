@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import version
@@ -170,5 +170,5 @@ class DaemonControl:
         same = not (found.added or found.removed or found.changed or found.settings or found.markets)
         return found.model_copy(update={"unchanged": same and not found.differences})
 
-    def events(self, wanted: EventsQuery) -> AsyncIterator[tuple[str, str]]:
+    def events(self, wanted: EventsQuery) -> AsyncGenerator[tuple[str, str]]:
         return self._stream.events(wanted)
