@@ -10,8 +10,7 @@ import sys
 
 import click
 
-from scheduler.cli import live, offline, operating
-from scheduler.cli.completion import completion
+from scheduler.cli import live, offline, operating, setup
 from scheduler.errors import SchedulerError, UsageError
 
 _SECTIONS = {
@@ -19,7 +18,7 @@ _SECTIONS = {
     "Ask the running daemon": live.COMMANDS,
     "Operate the running daemon": operating.COMMANDS,
     "Ask the files and the ledger": offline.QUESTIONS,
-    "Set up": (*offline.SETTING_UP, completion),
+    "Set up": setup.COMMANDS,
 }
 
 

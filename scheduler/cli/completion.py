@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from scheduler.client import Client
 
 _PATIENCE: Final = 0.5  # seconds that somebody who pressed the tab key waits
-_SHELLS: Final = ("bash", "zsh", "fish")
 
 Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -41,19 +40,3 @@ active_runs = _of(
 
 def event_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     return sorted(name for name in events.ALL if name.startswith(incomplete))
-
-
-@click.command()
-@click.argument("shell", type=click.Choice(_SHELLS))
-def completion(shell: str) -> None:
-    """Print what makes a shell complete commands, options, tasks, runs and namespaces.
-
-    For bash: scheduler completion bash >/etc/bash_completion.d/scheduler
-    """
-    from click.shell_completion import get_completion_class
-
-    from scheduler.cli import cli
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    click.echo(kind(cli, {}, "scheduler", "_SCHEDULER_COMPLETE").source())

@@ -30,14 +30,14 @@ def _facts(detail: Row) -> Iterator[tuple[str, Text]]:
     status, definition = detail["status"], detail["definition"]
     yield "task", Text(status["task"], "bold")
     yield "", Text(f"{status['priority']} · {status['market']} · {status['trigger']}")
-    yield "runs", Text(printable(_work(definition["work"])))
-    yield "by", Text(" · ".join(_rules(definition)))
+    yield "work", Text(printable(_work(definition["work"])))
+    yield "rules", Text(" · ".join(_rules(definition)))
     yield "state", _state(status)
     if status["trouble"]:
         yield "trouble", Text(printable(status["trouble"]), "bold red")
     yield "why", Text(printable(detail["why"]))
     if detail["coming"]:
-        yield "due", Text(", ".join(time[:19].replace("T", " ") for time in detail["coming"]))
+        yield "due", Text(", ".join(_dates_once(detail["coming"])))
     yield "success", Text(_success(status))
 
 
@@ -103,6 +103,14 @@ def _why(run: Row) -> str:
     """The reason only where the error does not say it already."""
     reason = "" if run["reason"] == "error" and run["error"] else run["reason"]
     return ": ".join(printable(part) for part in (reason, run["error"]) if part)
+
+
+def _dates_once(times: Iterable[str]) -> Iterator[str]:
+    """A date only where it is another one."""
+    date = ""
+    for time in times:
+        yield time[11:19] if time[:10] == date else _time(time)
+        date = time[:10]
 
 
 def _time(time: str) -> str:

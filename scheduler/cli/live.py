@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -19,6 +21,7 @@ from scheduler.cli.common import (
     read_or_not,
 )
 from scheduler.cli.completion import event_names, namespaces, task_names
+from scheduler.cli.moments import to_milliseconds
 from scheduler.core import events as names
 from scheduler.errors import UsageError
 from scheduler.render import console as console_lines
@@ -41,7 +44,7 @@ _RUN_LEVELS: Final = {"failed": "error", "missed": "warning", "skipped": "warnin
 def status(timeout: float, as_json: bool, task: str | None, watch: bool) -> None:
     """Show markets, health, what is wrong and every task; or all about one TASK."""
     client = client_of(min(timeout, _WATCHING) if watch else timeout)
-    ask = client.system if task is None else lambda: client.task(task)
+    ask = partial(client.task, task) if task is not None else client.system
     if not watch:
         answer = ask()
         if as_json:
@@ -61,11 +64,12 @@ def status(timeout: float, as_json: bool, task: str | None, watch: bool) -> None
 
 def _view(answer: Row, notice: str, height: int | None) -> RenderableType:
     """Of the whole, or of one task."""
-    from scheduler.cli.detail import task_view
-    from scheduler.cli.tables import SystemView
-
     if "tasks" in answer:
+        from scheduler.cli.overview import SystemView
+
         return SystemView(answer, notice=notice, height=height)
+    from scheduler.cli.detail import task_view
+
     return task_view(answer, notice)
 
 
@@ -105,7 +109,7 @@ def events(
         client.task(task)  # UnknownTaskError: nothing would ever be heard of it
     on_loss = (lambda error: click.echo(str(error), err=True)) if follow else None
     happenings = client.events(tasks=tasks, events=events, level=level, runs=runs, on_loss=on_loss)
-    line = _event_json if as_json else _EventLine(runs=runs)
+    line: Callable[[Happening], str] = _event_json if as_json else _EventLine(runs=runs)
     with read_or_not():
         for happening in happenings:
             text = line(happening)
@@ -140,13 +144,13 @@ class _EventLine:
         if name == "run":
             return self._render(_run_line(data))
         is_told = self._runs and str(data["event"]).startswith("run.")
-        return "" if is_told else self._render(data)
+        return "" if is_told else self._render({**data, "timestamp": to_milliseconds(data["timestamp"])})
 
 
 def _run_line(run: Row) -> Row:
     status = run["status"]
     said: dict[str, Any] = {
-        "timestamp": run["ended"] or run["started"] or run["due"],
+        "timestamp": to_milliseconds(run["ended"] or run["started"] or run["due"]),
         "level": _RUN_LEVELS.get(status, "debug"),
         "event": f"run.{status}",
     }
@@ -183,7 +187,7 @@ def put(
 ) -> None:
     """Keep VALUE: JSON if it is that, else a text; `-` reads standard input."""
     if value == "-":
-        value = click.get_text_stream("stdin").read().removesuffix("\n")
+        value = sys.stdin.read().removesuffix("\n")
     answer = client_of(timeout).cache_put(namespace, key, value if is_string else _parsed(value), ttl)
     if as_json:
         print_lines([as_line(answer)])

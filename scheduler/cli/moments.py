@@ -53,6 +53,17 @@ def clock(time: str, now: str) -> str:
     return f"{moment:%a %H:%M}" if days < 7 else f"{moment.day} {moment:%b}"
 
 
+def to_milliseconds(time: str) -> str:
+    """ISO 8601, of which each has as many characters."""
+    return _moment(time).isoformat(timespec="milliseconds")
+
+
+def hour(time: str, now: str) -> str:
+    """As ``clock``, but with seconds only where there are some."""
+    text = clock(time, now)
+    return text[:-3] if text.count(":") == 2 and text.endswith(":00") else text
+
+
 def _two(whole: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
     first, rest = divmod(whole, large)
     second = rest // small

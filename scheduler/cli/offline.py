@@ -236,25 +236,6 @@ def why(config: Path | None, as_json: bool, name: str, at: str | None) -> None:
     click.echo(as_line(row) if as_json else row["sentence"])
 
 
-@click.command()
-@click.argument("directory", type=DIRECTORY)
-def init(directory: Path) -> None:
-    """Write a starter configuration into DIRECTORY."""
-    from scheduler import offline
-
-    for path in offline.init(directory):
-        click.echo(path)
-
-
-@click.command()
-@click.argument("which", type=click.Choice(["tasks", "markets"]))
-def schema(which: str) -> None:
-    """Print the JSON Schema of tasks.yaml or markets.yaml, for editors."""
-    from scheduler import offline
-
-    click.echo(offline.schema(which), nl=False)
-
-
 def _calendar_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
     phases = ", ".join(f"{p['phase']} {p['start'][11:16]}-{p['end'][11:16]}" for p in row["phases"])
     return {**row, "what": " · ".join(part for part in (phases, row["reason"]) if part)}
@@ -262,4 +243,3 @@ def _calendar_line(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 DAEMON: Final = (run, rehearse)
 QUESTIONS: Final = (check, plan, calendar, market, history, why)
-SETTING_UP: Final = (init, schema)

@@ -36,16 +36,16 @@ def listen(path: Path, timeout: float, target: str) -> Happenings:
     try:
         with explained(path, f"did not answer within {timeout:g} s"):
             response = connection.ask("GET", target)
-            refusal = None if response.status == http.client.OK else dict(json.loads(response.read()))
-            if refusal is None:
+            if response.status == http.client.OK:
                 response.readline()  # its welcome
                 connection.sock.settimeout(SILENCE)
-        if refusal is not None:
-            raise error_of(response.status, refusal, SchedulerError)
+                return _happenings(connection, response)
+            refusal = dict(json.loads(response.read()))
     except BaseException:
         connection.close()
         raise
-    return _happenings(connection, response)
+    connection.close()
+    raise error_of(response.status, refusal, SchedulerError)
 
 
 def _happenings(connection: Connection, response: http.client.HTTPResponse) -> Happenings:
