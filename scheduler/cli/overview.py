@@ -56,7 +56,7 @@ class SystemView:
 
 def _head(system: Row, notice: str) -> Iterator[RenderableType]:
     if notice:
-        yield Text(notice, "bold white on red")
+        yield Text(notice, "bold white on red", no_wrap=True, overflow="ellipsis")
     if system["markets"]:
         yield _labelled((Text(each["market"], "bold"), _market(each, system)) for each in _in_use(system))
     yield _health(system)
@@ -129,7 +129,7 @@ def _health(system: Row) -> Text:
     text.append("ready" if system["ready"] else "NOT READY", "green" if system["ready"] else "bold red")
     parts = (
         f"up {span(system['uptime_seconds'])}",
-        f"{len(tasks)} tasks, {states['running']} running",
+        f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}, {states['running']} running",
         f"{slots['used']}/{slots['total']} slots",
         f"lag {span(system['loop']['lag_seconds'])}",
         f"{process['memory_bytes'] / (1 << 20):.0f} MB",

@@ -46,8 +46,8 @@ def _all_wrong(system: Row) -> Iterator[Wrong]:
 
 def _wrong_task(task: Row, now: str) -> Iterator[Wrong]:
     """One line at most."""
-    name, last, failures = task["task"], task["last"], task["consecutive_failures"]
-    error = f": {last['error']}" if last and last["status"] == "failed" and last["error"] else ""
+    name, failures = task["task"], task["consecutive_failures"]
+    error = f": {task['error']}" if task["error"] else ""
     if task["trouble"]:
         yield Wrong(_BAD, name, task["trouble"] + error)
     elif failures:

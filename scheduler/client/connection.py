@@ -26,6 +26,11 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self.path))
+        self._wire = self.sock  # which http.client forgets when an answer says that it is the last
+
+    def wait_longer(self, seconds: float) -> None:
+        """For each part of the rest of the answer."""
+        self._wire.settimeout(seconds)
 
     def ask(self, method: str, target: str, body: Answer | None = None) -> http.client.HTTPResponse:
         """The head of the answer has come."""

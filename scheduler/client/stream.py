@@ -38,8 +38,10 @@ def listen(path: Path, timeout: float, target: str) -> Happenings:
             response = connection.ask("GET", target)
             if response.status == http.client.OK:
                 response.readline()  # its welcome
-                connection.sock.settimeout(SILENCE)
-                return _happenings(connection, response)
+                connection.wait_longer(SILENCE)
+                happenings = _happenings(connection, response)
+                next(happenings)
+                return happenings
             refusal = dict(json.loads(response.read()))
     except BaseException:
         connection.close()
@@ -49,7 +51,9 @@ def listen(path: Path, timeout: float, target: str) -> Happenings:
 
 
 def _happenings(connection: Connection, response: http.client.HTTPResponse) -> Happenings:
+    """The first only begins, so that from then on the end of this is the end of the connection."""
     try:
+        yield Happening("", {})
         with explained(connection.path, f"has given no sign of life for {SILENCE:g} s"):
             name = ""
             for line in response:

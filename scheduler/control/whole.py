@@ -146,7 +146,7 @@ class DaemonControl:
     async def metrics(self) -> tuple[bytes, str]:
         return b"", "text/plain; version=0.0.4; charset=utf-8"
 
-    async def reload(self, by: Peer) -> Reloaded:
+    async def reload(self, by: Peer, reason: str) -> Reloaded:
         name = await self._access.name(by)
         outcome = await self._daemon.reload(f"asked for by {name}")
         if not outcome.accepted:
@@ -162,7 +162,7 @@ class DaemonControl:
             differences=tuple(fields["runs"] for fields in outcome.fields(events.CONFIG_DIFFERENCE)),
             warnings=tuple(fields["detail"] for fields in outcome.fields(events.CALENDAR_WARNING)),
         )
-        self._access.record("reload", name, "")
+        self._access.record("reload", name, reason)
         same = not (found.added or found.removed or found.changed or found.settings or found.markets)
         return found.model_copy(update={"unchanged": same and not found.differences})
 
