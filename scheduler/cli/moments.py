@@ -31,7 +31,7 @@ def ago(time: str, now: str) -> str:
 def span(seconds: float) -> str:
     """``1.2s``, ``3h12m``: six characters at most up to a hundred days."""
     if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
+        return f"{int(seconds * 1000)}ms"
     if seconds < 9.95:
         return f"{seconds:.1f}s".replace(".0s", "s")
     whole = int(seconds)

@@ -11,6 +11,7 @@ from scheduler.api.models.files import Reloaded
 from scheduler.api.models.runs import RunRow
 from scheduler.api.models.tasks import Backfilled, Paused, RanNow, Restarted, Resumed
 from scheduler.cli import sentences
+from scheduler.cli.common import PRIORITIES
 from scheduler.cli.moments import ago, clock, hour, span, to_milliseconds
 from scheduler.cli.offline import STATUSES
 from scheduler.core.messages import Priority, Status
@@ -96,7 +97,7 @@ def test_the_end_of_a_run_is_told_with_reason_time_and_error(row: RunRow, senten
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0, "0ms"), (0.0012, "1ms"), (0.9994, "999ms"), (1.0, "1s"), (1.25, "1.2s"), (9.96, "9s"),
+        (0.0, "0ms"), (0.0012, "1ms"), (0.9999, "999ms"), (1.0, "1s"), (1.25, "1.2s"), (9.96, "9s"),
         (59.9, "59s"), (60, "1m"), (64, "1m4s"), (3599, "59m59s"), (3600, "1h"), (11_520.4, "3h12m"),
         (86_400, "1d"), (90_061, "1d1h"), (99 * 86_400 + 82_800, "99d23h"),
     ],
@@ -140,7 +141,5 @@ def test_times_of_events_have_as_many_characters_each() -> None:
 
 def test_the_words_of_the_options_are_those_of_the_core() -> None:
     """They are written down twice, so that the commands start at once."""
-    from scheduler.cli.common import PRIORITIES
-
     assert set(STATUSES) == {status.value for status in Status}
     assert [priority.label for priority in Priority] == list(PRIORITIES)
