@@ -150,7 +150,7 @@ class DaemonControl:
     async def metrics(self) -> tuple[bytes, str]:
         return await self._metrics.exposition(self._threads), CONTENT_TYPE
 
-    async def reload(self, by: Peer) -> Reloaded:
+    async def reload(self, by: Peer, reason: str) -> Reloaded:
         name = await self._access.name(by)
         outcome = await self._daemon.reload(f"asked for by {name}")
         if not outcome.accepted:
@@ -166,7 +166,7 @@ class DaemonControl:
             differences=tuple(fields["runs"] for fields in outcome.fields(events.CONFIG_DIFFERENCE)),
             warnings=tuple(fields["detail"] for fields in outcome.fields(events.CALENDAR_WARNING)),
         )
-        self._access.record("reload", name, "")
+        self._access.record("reload", name, reason)
         same = not (found.added or found.removed or found.changed or found.settings or found.markets)
         return found.model_copy(update={"unchanged": same and not found.differences})
 
