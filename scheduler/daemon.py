@@ -25,11 +25,14 @@ from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
+    HOUR,
+    MINUTE,
     SECOND,
     Action,
     Announce,
     ClockStepped,
     Configure,
+    Duration,
     Event,
     Happened,
     Instant,
@@ -63,6 +66,7 @@ from scheduler.waker import Waker
 T = TypeVar("T")
 
 _TELL = "scheduler/tell "  # and a run id: begins the id of what waits for the disk to tell of that run's end
+_LOOK_EVERY = MINUTE  # for runs that take long
 FORCE = 5.0  # seconds that runs get to end once they are forced
 _INSTANTS = frozenset({"due", "since", "until", "last_success"})  # fields of announcements
 _SAID = frozenset(  # by the thread that met it, before the loop came to it
@@ -101,6 +105,7 @@ class Daemon:
         watched: Path | None = None,
         accepted: Callable[[], None] | None = None,
         claim: Callable[[], None] | None = None,
+        long_running_after: Duration = HOUR,
         seed: int | None = None,
     ) -> None:
         """``load`` reads the configuration, again at each reload; ``state`` is the state directory.
@@ -110,7 +115,8 @@ class Daemon:
         ``callables`` are targets that need no import. The YAML files in ``watched`` are loaded again
         when they are saved; ``accepted`` is called when a configuration is in force,
         ``claim`` when the state directory is this daemon's and nothing is loaded yet: its errors are
-        those of the start. ``seed`` is that of the backoffs' jitter.
+        those of the start. A run that is active for longer than ``long_running_after`` is
+        told of. ``seed`` is that of the backoffs' jitter.
         """
         self._load = load
         self._load_in_force = load_in_force or load
@@ -121,6 +127,7 @@ class Daemon:
         self._callables = callables or {}
         self._watched = watched
         self._accepted = accepted or (lambda: None)
+        self.long_running_after = long_running_after
         self._claim = claim or (lambda: None)
         self._hold: Callable[[], AbstractContextManager[None]] = (
             clock.hold if isinstance(clock, VirtualClock) else nullcontext
@@ -198,6 +205,7 @@ class Daemon:
         if isinstance(self._clock, ScaledClock):
             self._clock.begin()  # loading takes seconds, which at a hundred times the speed are minutes
         self._began = self._clock.monotonic()
+        self.started = self._clock.now()
         self._seen = seen  # the files as the configuration in force was loaded from them
         self._running = True
         self.configuration = configuration
@@ -208,6 +216,7 @@ class Daemon:
         await self._durable()  # that it answers for what is due from now on, whatever becomes of it
         self._report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
+        self.manager.start_task(self._look_for_long_runs(), "scheduler/long-runs")
         if self._watched is not None:
             self.manager.start_task(self._saves.watch(), "scheduler/watch")
         if not isinstance(self._clock, VirtualClock):  # whose loop jumps: real time means nothing there
@@ -306,9 +315,26 @@ class Daemon:
         return self.engine.overdue(now) + unbegun
 
     @property
-    def ledger_degraded(self) -> bool:
-        """Whether the disk refuses what is recorded."""
-        return self._ledger.degraded
+    def ledger(self) -> Ledger:
+        """For what is not recorded by the engine's word, and for questions."""
+        return self._ledger
+
+    def now(self) -> Instant:
+        """By the clock that the daemon goes by."""
+        return self._clock.now()
+
+    @property
+    def uptime(self) -> Duration:
+        """Nanoseconds since the daemon began to work."""
+        return self._clock.monotonic() - self._began
+
+    def report(self, announcements: Iterable[Announce]) -> None:
+        """Say it, and let `on` tasks hear of it."""
+        self._report(announcements)
+
+    async def durable(self) -> None:
+        """Wait until all that is recorded is on the disk, unless that refuses it."""
+        await self._durable()
 
     def reload_soon(self, cause: str) -> None:
         """Reload, without waiting for it."""
@@ -509,6 +535,18 @@ class Daemon:
             await asyncio.sleep(self._clock.real_seconds(reports.next_doubt(self.configuration, now) - now))
             self._ledger.prune(self._clock.now())
             await self._saves.refresh()
+
+    async def _look_for_long_runs(self) -> None:
+        """Say of each run, once, that it takes long."""
+        told: set[str] = set()
+        while True:
+            await asyncio.sleep(self._clock.real_seconds(_LOOK_EVERY))
+            now, limit = self._clock.now(), self.long_running_after
+            found = {run.run_id: run for run in self.engine.long_running(now, limit)}
+            for run_id in found.keys() - told:
+                fields = {"task": found[run_id].task, "run_id": run_id, "longer_than": format_duration(limit)}
+                self._happened(events.RUN_LONG, "warning", **fields)
+            told = set(found)
 
     # What is said.
 

@@ -31,6 +31,7 @@ from scheduler.api.models.system import (
 from scheduler.api.models.tasks import (
     Acts,
     Backfilled,
+    BackfillEnded,
     BackfillRequest,
     Paused,
     PauseSelection,
@@ -68,6 +69,8 @@ class TaskControl(Protocol):
     async def restart(self, task: str, by: Peer, reason: str) -> Restarted: ...
 
     async def backfill(self, task: str, wanted: BackfillRequest, by: Peer) -> Backfilled: ...
+
+    async def end_backfill(self, task: str, by: Peer, reason: str) -> BackfillEnded: ...
 
     async def acts(self, limit: int) -> Acts: ...
 

@@ -19,6 +19,10 @@ from scheduler.api.operations import Operation
 
 PATH: Final = "/openapi.json"
 _REFERENCES: Final = "#/components/schemas/{model}"
+_ANY_ERRORS: Final = (
+    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST,
+    HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE,
+)  # fmt: skip
 _PROBLEM: Final = "application/problem+json"
 
 
@@ -74,8 +78,8 @@ def _operation(each: Operation, schemas: Any) -> dict[str, Any]:
     }
     if each.body is not None:
         schema = schemas[each.body, "validation"]
-        found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-        found["requestBody"]["required"] = any(field.is_required() for field in each.body.model_fields.values())
+        needed = any(field.is_required() for field in each.body.model_fields.values())
+        found["requestBody"] = {"content": {"application/json": {"schema": schema}}, "required": needed}
     return found
 
 
@@ -112,8 +116,7 @@ def _responses(each: Operation, schemas: Any) -> dict[str, Any]:
         content = {each.answer: {"schema": {"type": "string"}}}
     found: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     problem = {_PROBLEM: {"schema": schemas[Problem, "serialization"]}}
-    errors = {*each.errors, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.UNAUTHORIZED, HTTPStatus.MISDIRECTED_REQUEST}
-    errors |= {HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.BAD_REQUEST}
+    errors = {*_ANY_ERRORS, *each.errors}
     errors |= {HTTPStatus.UNSUPPORTED_MEDIA_TYPE} if each.body else set()
     for status in sorted(errors):
         also = content if each.path == "/readyz" and status == HTTPStatus.SERVICE_UNAVAILABLE else {}

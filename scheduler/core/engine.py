@@ -18,10 +18,12 @@ from scheduler.core.lifecycle import Lifecycle
 from scheduler.core.memory import ITSELF, SHEDDING
 from scheduler.core.messages import (
     Action,
+    BackfillRequested,
     CancelRequested,
     Cause,
     ClockStepped,
     Configure,
+    Duration,
     Event,
     Happened,
     Instant,
@@ -37,7 +39,7 @@ from scheduler.core.messages import (
     StopRequested,
     Wake,
 )
-from scheduler.core.overdue import overdue
+from scheduler.core.overdue import long_running, overdue
 from scheduler.core.phases import Phases
 from scheduler.core.recovery import Recovery
 from scheduler.core.requests import Requests
@@ -47,7 +49,7 @@ from scheduler.core.ticks import Ticks
 from scheduler.core.timetable import Timetable
 
 # What may name a task that does not exist.
-_REQUESTS = frozenset({RunNow, PauseRequested, ResumeRequested, RestartRequested})
+_REQUESTS = frozenset({RunNow, PauseRequested, ResumeRequested, RestartRequested, BackfillRequested})
 
 
 class Engine:
@@ -80,6 +82,7 @@ class Engine:
             PauseRequested: requests.pause,
             ResumeRequested: requests.resume,
             RestartRequested: requests.restart,
+            BackfillRequested: requests.backfill,
         }
         self._timers: Mapping[int, Callable[[Any, Instant], None]] = {
             Kind.PHASE: self._phases.changed,
@@ -93,6 +96,7 @@ class Engine:
             Kind.UNPAUSE: lambda state, _: requests.unpause(state),
             Kind.FRESH: lambda state, _: self._alarms.fresh_due(state),
             Kind.FINISH: self._alarms.finish_due,
+            Kind.BACKFILL: lambda state, _: self._life.backfills.next(state),
         }
 
     def handle(self, event: Event, now: Instant) -> list[Action]:
@@ -199,6 +203,15 @@ class Engine:
     def overdue(self, now: Instant) -> list[str]:
         """The critical tasks that have not been served although nothing stands in the way."""
         return overdue(self.tasks.values(), self._admission, now)
+
+    @property
+    def slots(self) -> Admission:
+        """Who takes slots, and what is shed."""
+        return self._admission
+
+    def long_running(self, now: Instant, limit: Duration) -> list[Run]:
+        """The runs that have been active for longer than ``limit``; loops are meant to be."""
+        return long_running(self.tasks.values(), now, limit)
 
     def idle(self) -> bool:
         """Nothing runs."""

@@ -38,6 +38,12 @@ TASK_RESUMED: Final = "task.resumed"
 TASK_STALE: Final = "task.stale"
 TASK_FRESH: Final = "task.fresh"
 TASK_UNFINISHED: Final = "task.unfinished"
+RUN_LONG: Final = "run.long_running"
+
+BACKFILL_STARTED: Final = "backfill.started"
+BACKFILL_ENDED: Final = "backfill.ended"
+OPERATOR_ACTED: Final = "operator.acted"
+
 TASK_LEAKED: Final = "task.leaked"
 
 CONFIG_DIFFERENCE: Final = "config.difference"

@@ -11,6 +11,7 @@ from typing import Any
 
 from scheduler.core import events
 from scheduler.core.admission import Admission
+from scheduler.core.backfill import Backfills
 from scheduler.core.loops import Loops
 from scheduler.core.memory import HEALTH, STUCK, Memory
 from scheduler.core.messages import (
@@ -60,6 +61,7 @@ class Lifecycle:
         self.queueing = Queueing(self, timetable, admission)
         self.loops = Loops(self)
         self.restarts = Restarts(self, timetable, jitter)
+        self.backfills = Backfills(self, timetable, admission)
         self.memory = Memory(self._remember)
         self._timetable = timetable
         self._admission = admission
@@ -144,7 +146,8 @@ class Lifecycle:
         state.started = self.now
         state.fold = None
         state.newest = max(state.newest, run.due)
-        if run.cause is not Cause.MANUAL or state.keeps_running:
+        is_backfill = run.cause is Cause.BACKFILL
+        if not is_backfill and (run.cause is not Cause.MANUAL or state.keeps_running):
             state.attempts = (run.due, run.attempt)
         state.looping = state.keeps_running
         state.slot = spec.priority
@@ -155,7 +158,7 @@ class Lifecycle:
             Record(run.task, run.due, run.attempt, Status.RUNNING, "", self.now, None, "", 1, None,
                    run.cause, label)
         )  # fmt: skip
-        out.append(StartRun(run, spec, not (state.is_pace or run.cause is Cause.AFTER)))
+        out.append(StartRun(run, spec, is_backfill or not (state.is_pace or run.cause is Cause.AFTER)))
         if state.keeps_running:
             self._timetable.set(state.timer(Kind.SETTLED), self.now + SETTLED_AFTER)
         if run.attempt > 1:
@@ -191,27 +194,42 @@ class Lifecycle:
             Record(run.task, run.due, run.attempt, status, reason, event.started or state.started, self.now,
                    event.error, 1, None, run.cause, state.label)
         )  # fmt: skip
+        if run.cause is Cause.BACKFILL:
+            self._announce_end(state, event)
+            self.backfills.ended(state, event)
+        else:
+            self._go_on(state, event)
+        if state.queued is not None or self.queueing:
+            self.queueing.next(state)
+        self.backfills.next(state)
+
+    def _go_on(self, state: TaskState, event: RunEnded) -> None:
+        """What the end of a run means for its task and for others."""
+        run, status = event.run, event.status
+        self._announce_end(state, event)
         again = False
         if status is Status.COMPLETED:
-            again = self._completed(state, run, reason)
+            again = self._completed(state, run, event.reason)
         elif status is Status.FAILED:
-            again = self._failed(state, run, event)
+            again = self.restarts.after_failure(state, run, event.error or event.reason)
         else:
-            self.announce(events.RUN_CANCELLED, "info", **_about(run), reason=reason)
-            again = self.restarts.after_cancellation(state, run, reason)
+            again = self.restarts.after_cancellation(state, run, event.reason)
         if state.dependents and not again:
             self.outcomes.settle(state, run, status)
         if state.keeps_running and not (again or self.stopping or state.removed):
             self.loops.ended(state, run)
-        if state.queued is not None or self.queueing:
-            self.queueing.next(state)
+
+    def _announce_end(self, state: TaskState, event: RunEnded) -> None:
+        about = _about(event.run)
+        if event.status is Status.FAILED:
+            self.announce(events.RUN_FAILED, "error", **about, reason=event.reason, error=event.error)
+        elif event.status is Status.CANCELLED:
+            self.announce(events.RUN_CANCELLED, "info", **about, reason=event.reason)
+        elif self._verbose:
+            self.announce(events.RUN_COMPLETED, "debug", **about, seconds=(self.now - state.started) / SECOND)
 
     def _completed(self, state: TaskState, run: Run, reason: str) -> bool:
         """Whether the run is to be made again: a keep_running task that returned by itself."""
-        if self._verbose:
-            self.announce(
-                events.RUN_COMPLETED, "debug", **_about(run), seconds=(self.now - state.started) / SECOND
-            )
         if (
             state.keeps_running
             and reason != Reason.PHASE_ENDED
@@ -222,10 +240,6 @@ class Lifecycle:
             return self.restarts.after_failure(state, run, "returned")
         self.proven_healthy(state)
         return False
-
-    def _failed(self, state: TaskState, run: Run, event: RunEnded) -> bool:
-        self.announce(events.RUN_FAILED, "error", **_about(run), reason=event.reason, error=event.error)
-        return self.restarts.after_failure(state, run, event.error or event.reason)
 
     def proven_healthy(self, state: TaskState) -> None:
         state.success = self.now

@@ -113,6 +113,7 @@ class Cause(StrEnum):
     AFTER = "after"
     EVENT = "event"
     MANUAL = "manual"
+    BACKFILL = "backfill"  # of a due in the past, that an operator wants made
 
 
 # ---------------------------------------------------------------------------------------- specs
@@ -334,6 +335,8 @@ class CancelRequested(NamedTuple):
 class PauseRequested(NamedTuple):
     task: str
     until: Instant | None = None
+    by: str = ""  # whose wish it is
+    reason: str = ""
 
 
 class ResumeRequested(NamedTuple):
@@ -344,6 +347,16 @@ class ResumeRequested(NamedTuple):
 
 class RestartRequested(NamedTuple):
     task: str
+
+
+class BackfillRequested(NamedTuple):
+    """Dues of the past, each with the attempt that it would be, are to be made in this order.
+
+    They take the place of those that a request before has left. None: nothing of that is made any more.
+    """
+
+    task: str
+    dues: tuple[tuple[Instant, int], ...]
 
 
 Event: TypeAlias = (
@@ -360,6 +373,7 @@ Event: TypeAlias = (
     | PauseRequested
     | ResumeRequested
     | RestartRequested
+    | BackfillRequested
 )
 
 

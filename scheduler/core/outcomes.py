@@ -119,7 +119,7 @@ _QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKIN
 
 
 def _continues(state: TaskState, fold: Record, run: Run, reason: Reason) -> bool:
-    """Whether a run goes on with a stretch: with nothing between the two, be it on record or still to come."""
+    """Whether a run goes on with a stretch: nothing is between the two, on record or still to come."""
     is_alike = fold.reason == reason and fold.cause == run.cause
     is_next = fold.last_due is not None and fold.last_due == state.newest < run.due
     return is_alike and is_next and not _is_pending(state, state.newest, run.due)

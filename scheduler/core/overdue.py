@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from scheduler.core.admission import Admission
-from scheduler.core.messages import SECOND, Instant, Priority
+from scheduler.core.messages import SECOND, Duration, Instant, Priority, Run
 from scheduler.core.tasks import Kind, TaskState
 
 LIMIT: Final = 30 * SECOND
@@ -24,6 +24,15 @@ def overdue(states: Iterable[TaskState], admission: Admission, now: Instant) -> 
         if state.spec.priority is Priority.CRITICAL
         and not state.removed
         and any(due is not None and due <= now - LIMIT for due in _owed(state, admission))
+    ]
+
+
+def long_running(states: Iterable[TaskState], now: Instant, limit: Duration) -> list[Run]:
+    """The runs that have been active for longer than ``limit``, of tasks that are no loops."""
+    return [
+        state.active
+        for state in states
+        if state.active is not None and not state.keeps_running and now - state.started > limit
     ]
 
 

@@ -7,7 +7,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduler.core.during import overlapping
-from scheduler.core.triggers import PLAIN, At, Cron, Every, Trigger, session_of
+from scheduler.core.triggers import PLAIN, At, Cron, Every, KeepRunning, Trigger, session_of
 from scheduler.core.walltime import to_wall
 from scheduler.errors import OutsideTableError
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from scheduler.core.market import MarketTable
     from scheduler.core.messages import Instant, Priority, TaskSpec
+
+
+_FEW = 24  # dues within a phase that a picture can tell apart
 
 
 class PlannedRun(NamedTuple):
@@ -64,6 +67,44 @@ def plan(
     """
     streams = [_runs(spec, table, start, until) for spec, table in _clock_driven(specs, tables, start, until)]
     return merge(*streams, key=lambda run: (run.due, run.priority, run.task))
+
+
+def outline(
+    trigger: Trigger, table: MarketTable, start: Instant, until: Instant
+) -> Iterator[tuple[Instant, Instant, int]]:
+    """What is due in ``[start, until)`` as stretches: first, last, how many. For pictures.
+
+    Few dues within a phase are told one by one. Of a loop, from when to when it runs.
+    """
+    if isinstance(trigger, KeepRunning):
+        yield from _spans(trigger, table, start, until)
+        return
+    for piece in overlapping(start, until, table):
+        low, high = max(start, piece.start), min(until, piece.end)
+        count = trigger.count_between(low, high, table)
+        first, last = trigger.next_after(low - 1, table), trigger.last_before(high, table)
+        if not count or first is None or last is None:
+            continue
+        if count > _FEW:
+            yield first, last, count
+            continue
+        while first is not None and first < high:
+            yield first, first, 1
+            first = trigger.next_after(first, table)
+
+
+def _spans(
+    trigger: KeepRunning, table: MarketTable, start: Instant, until: Instant
+) -> Iterator[tuple[Instant, Instant, int]]:
+    t: Instant | None = start
+    while t is not None and t < until:
+        span = trigger.span_at(t, table)
+        if span is None:
+            t = trigger.next_after(t, table)
+            continue
+        end = until if span[1] is None else min(span[1], until)
+        yield t, end, 1
+        t = None if span[1] is None else span[1]
 
 
 def counts(

@@ -74,7 +74,7 @@ class Recovery:
             state.last_due = newest
             life.admit(state, Run(state.name, newest, 1, Cause.CATCH_UP))
         self._make_up_stopped(state, history.latest)
-        ran = _of(history, Status.RUNNING)
+        ran = [record for record in _of(history, Status.RUNNING) if record.cause != Cause.BACKFILL]
         if ran and state.active is None and not state.keeps_running:
             self._retry_interrupted(state, ran[-1])
 
@@ -111,7 +111,7 @@ class Recovery:
         known = history.get(state.name)
         if known is None or not state.dependents:
             return
-        ran = _of(known, Status.RUNNING)
+        ran = [record for record in _of(known, Status.RUNNING) if record.cause != Cause.BACKFILL]
         if ran:
             record, again = ran[-1], state.active or state.queued
             if again is None or again.due != record.due:

@@ -9,6 +9,7 @@ from scheduler.core import events
 from scheduler.core.lifecycle import CANCEL_GRACE, Lifecycle
 from scheduler.core.memory import HEALTH, PAUSED, RESUMED
 from scheduler.core.messages import (
+    BackfillRequested,
     CancelRequested,
     Cause,
     PauseRequested,
@@ -74,12 +75,13 @@ class Requests:
         state, life = self.state(event.task), self._life
         state.paused = True
         self._timetable.set(state.timer(Kind.UNPAUSE), event.until)
-        life.memory.keep(state.name, PAUSED, life.now, until=event.until)
+        who = {"by": event.by, "reason": event.reason} if event.by else {}
+        life.memory.keep(state.name, PAUSED, life.now, until=event.until, **who)
         life.restarts.give_up(state)
         life.queueing.give_up(state, Reason.PAUSED)
         if state.keeps_running:
             life.stop_run(state, Status.CANCELLED, Reason.PAUSED)
-        life.announce(events.TASK_PAUSED, "info", task=state.name, until=event.until)
+        life.announce(events.TASK_PAUSED, "info", task=state.name, until=event.until, **who)
 
     def resume(self, event: ResumeRequested) -> None:
         """End whatever keeps it from being started: a pause, its being parked."""
@@ -110,11 +112,15 @@ class Requests:
         else:
             self._life.loops.revive(state)
 
+    def backfill(self, event: BackfillRequested) -> None:
+        self._life.backfills.request(self.state(event.task), event)
+
     def stop(self, _: StopRequested) -> None:
         """Start nothing more; what is no loop has its ``stop_grace`` to end by itself."""
         life = self._life
         life.stopping = True
         for state in self._tasks.values():
+            life.backfills.end(state, "the scheduler stops")
             life.restarts.give_up(state)
             life.queueing.give_up(state, Reason.STOPPED)
             life.clear(state, Kind.UNPAUSE)  # it stays paused until then for the next scheduler

@@ -67,6 +67,7 @@ class Roster:
         state.removed = True
         state.paused = False
         self._life.memory.forget(state.name)
+        self._life.backfills.end(state, "the task is removed")
         self._life.restarts.give_up(state)
         self._life.queueing.give_up(state, Reason.STOPPED)
         for timer in state.timers.values():

@@ -25,7 +25,9 @@ class Kind:
     """The kinds of timers; of those due together for one task the lower goes first."""
 
     # TICK before RETRY: a tick that comes due when the backoff is over goes instead of the retry.
-    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH, WAITING = range(11)
+    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH, WAITING, BACKFILL = range(
+        12
+    )
 
 
 # Timers that measure durations: they move along when the wall clock steps.
@@ -122,6 +124,12 @@ class TaskState:
     def next_due(self, now: Instant) -> Instant:
         """The due of a run for what happens now: an identity of its own, even when the clock went back."""
         return max(now, self.attempts[0] + 1, self.last_due + 1, self.by_hand + 1)
+
+    @property
+    def paused_until(self) -> Instant | None:
+        """When its pause ends by itself."""
+        timer = self.timers.get(Kind.UNPAUSE)
+        return None if timer is None else timer.when
 
     @property
     def source(self) -> Trigger:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
+from scheduler.ledger.questions import (
+    Dues,
+    MergedRuns,
+    read_acts,
+    read_dues,
+    read_latest,
+    read_timeline,
+)
 from scheduler.ledger.reader import (
     HistoryRow,
     read_history,
@@ -12,10 +20,16 @@ from scheduler.ledger.reader import (
 )
 
 __all__ = [
+    "Dues",
     "HistoryRow",
     "Ledger",
+    "MergedRuns",
+    "read_acts",
+    "read_dues",
     "read_history",
+    "read_latest",
     "read_remembered",
+    "read_timeline",
     "read_under_way",
     "typical_durations",
 ]

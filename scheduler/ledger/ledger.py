@@ -101,6 +101,13 @@ class Ledger:
         job: Job = ("delete_state", known) if facts is None else ("set_state", (*known, json.dumps(facts)))
         self._writer.submit(job)
 
+    def record_act(
+        self, at: Instant, who: str, action: str, task: str, reason: str, detail: Mapping[str, object]
+    ) -> None:
+        """Keep what an operator did; ``detail`` is JSON."""
+        values = {"at": at, "who": who, "action": action, "task": task, "reason": reason}
+        self._writer.submit(("add_act", {**values, "detail": json.dumps(detail)}))
+
     def remembered(self) -> Remembered:
         """What ``remember`` was told."""
         return self._read(reader.remembered, {})

@@ -44,6 +44,18 @@ CREATE TABLE state (
     task TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (task, key)
 ) WITHOUT ROWID;
 
+-- name: add_acts
+-- What operators did; also what brings a file of schema 1 to schema 2.
+CREATE TABLE acts (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    action TEXT NOT NULL,
+    task TEXT NOT NULL,  -- empty where it is about the whole
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL  -- JSON
+);
+
 -- name: write_run
 INSERT OR REPLACE INTO runs
     (due, task, attempt, status, reason, started, ended, error, count, last_due, cause, calendar)
@@ -148,6 +160,16 @@ DELETE FROM state WHERE task = ? AND key = ?;
 -- name: states
 SELECT task, key, value FROM state;
 
+-- name: add_act
+INSERT INTO acts (at, who, action, task, reason, detail)
+VALUES (:at, :who, :action, :task, :reason, :detail);
+
+-- name: acts
+SELECT at, who, action, task, reason, detail FROM acts ORDER BY number DESC;
+
+-- name: prune_acts
+DELETE FROM acts WHERE at < ?;
+
 -- name: older_key
 SELECT due, task, attempt FROM runs WHERE (due, task, attempt) <= (?, ?, ?)
 ORDER BY due DESC, task DESC, attempt DESC LIMIT 1 OFFSET ?;
@@ -194,6 +216,27 @@ WHERE last_due >= :since AND due < :since AND due < :until
     AND (:names IS NULL OR tasks.name IN (SELECT value FROM json_each(:names)))
     AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
 ORDER BY due, runs.task, attempt;
+
+-- name: dues_of_task
+-- What became of the dues of one task: its attempts, and whether one completed.
+SELECT due, max(attempt), max(status = 'completed')
+FROM runs JOIN tasks ON tasks.id = runs.task
+WHERE due >= :since AND due < :until AND tasks.name = :task
+GROUP BY due;
+
+-- name: timeline
+-- Runs that began in the same stretch of :width and ended alike, merged. Stretches are not: they are few.
+-- What was due up to a day before may still have run.
+SELECT tasks.name, status, reason, min(began), max(over), max(status IN ('queued', 'running')), sum(count),
+    max(printf('%019d %d', due, attempt))
+FROM (
+    SELECT task, due, attempt, status, reason, count, coalesce(started, due) AS began,
+        coalesce(last_due, ended, started, due) AS over
+    FROM runs WHERE due >= :since - 86400000000000 AND due < :until
+) AS seen JOIN tasks ON tasks.id = seen.task
+WHERE began < :until AND (over >= :since OR status = 'running')
+GROUP BY tasks.name, status, reason, CASE WHEN count > 1 THEN -due ELSE (began - :since) / :width END
+ORDER BY 4;
 
 -- name: durations
 SELECT due, runs.task, attempt, tasks.name, ended - started FROM runs JOIN tasks ON tasks.id = runs.task

@@ -6,7 +6,7 @@ import sqlite3
 from importlib.resources import files
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_SECONDS: Final = 5.0  # how long to wait for another process's lock (a checkpoint, a recovery)
 
 

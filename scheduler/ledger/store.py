@@ -38,7 +38,9 @@ _RowKey = tuple[Instant, int, int]  # due, task id, attempt
 Job = tuple[str, Sequence[Any] | dict[str, Any]]  # a statement's name and its parameters
 
 # One function for each version from which a file can be brought to the next: {1: add_a_column}.
-MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {}
+MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], object]]] = {
+    1: lambda connection: connection.execute(SQL["add_acts"]),
+}
 
 
 def is_corrupt(error: Exception) -> bool:
@@ -83,7 +85,8 @@ class Store:
             if execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 raise LedgerError(f"{path} is a database, but not a ledger")
             self._transact(self._create)
-        for old in range(max(version, 1), SCHEMA_VERSION):
+            version = SCHEMA_VERSION
+        for old in range(version, SCHEMA_VERSION):
             self._transact(partial(self._migrate, old))
         self._tasks: dict[str, int] = dict(execute("SELECT name, id FROM tasks"))
         self._calendars: dict[str, int | None] = dict(execute("SELECT version, id FROM calendars"))
@@ -93,7 +96,7 @@ class Store:
         self.unfinished = {Record(*row)[:3] for row in execute(SQL["unfinished"])}
 
     def _create(self) -> None:
-        for statement in _split(SQL["schema"]):
+        for statement in _split(SQL["schema"] + SQL["add_acts"]):
             self._connection.execute(statement)
         self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -204,6 +207,7 @@ class Store:
             key = end
             yield cursor.rowcount
         self._connection.execute(SQL["prune_definitions"], (before,))
+        self._connection.execute(SQL["prune_acts"], (before,))
 
     def abandon(self) -> None:
         """Let go of a file that is beyond use."""

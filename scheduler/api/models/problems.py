@@ -20,5 +20,5 @@ class Problem(Model):
     title: str
     status: int
     detail: str
-    problems: tuple[str, ...] | None = Field(None, description="file:line:column: what is wrong")
+    problems: tuple[str, ...] | None = Field(default=None, description="file:line:column: what is wrong")
     errors: tuple[Complaint, ...] | None = None

@@ -26,15 +26,15 @@ class RunRow(Model):
     count: int = Field(description="more than 1: a stretch, from due to last_due")
     last_due: Time | None = None
     cause: str = Field(description="tick, catch-up, retry, interrupted, after, event, manual or backfill")
-    assumed: bool = Field(False, description="what the market did on its day was only assumed")
+    assumed: bool = Field(default=False, description="what the market did on its day was only assumed")
 
 
 class RunsQuery(Query):
-    task: tuple[str, ...] = Field((), description="only these tasks")
-    from_: str | None = Field(None, alias="from", description="first due, ISO 8601")
-    until: str | None = Field(None, description="end of the dues, excluded, ISO 8601")
+    task: tuple[str, ...] = Field(default=(), description="only these tasks")
+    from_: str | None = Field(default=None, alias="from", description="first due, ISO 8601")
+    until: str | None = Field(default=None, description="end of the dues, excluded, ISO 8601")
     status: tuple[StatusWord, ...] = ()
-    limit: int = Field(200, ge=1, le=10_000, description="the newest so many")
+    limit: int = Field(default=200, ge=1, le=10_000, description="the newest so many")
 
 
 class Runs(Model):
@@ -78,7 +78,7 @@ class TimelineQuery(Query):
     from_: str = Field(alias="from", description="ISO 8601")
     until: str = Field(description="excluded, ISO 8601")
     task: tuple[str, ...] = ()
-    buckets: int = Field(1_000, ge=10, le=4_000, description="into how many parts the time is cut")
+    buckets: int = Field(default=1_000, ge=10, le=4_000, description="into how many parts the time is cut")
 
 
 class TimelineMark(Model):
@@ -119,10 +119,10 @@ class Timeline(Model):
 
 
 class PlanQuery(Query):
-    from_: str | None = Field(None, alias="from", description="ISO 8601; now if not given")
-    until: str | None = Field(None, description="excluded, ISO 8601; a day later if not given")
+    from_: str | None = Field(default=None, alias="from", description="ISO 8601; now if not given")
+    until: str | None = Field(default=None, description="excluded, ISO 8601; a day later if not given")
     task: tuple[str, ...] = ()
-    limit: int = Field(1_000, ge=1, le=10_000)
+    limit: int = Field(default=1_000, ge=1, le=10_000)
 
 
 class PlannedRun(Model):

@@ -39,7 +39,9 @@ class CacheValue(Model):
 
 class CachePut(Model):
     value: JsonValue
-    ttl: str | None = Field(None, description="such as 5s; at most, and by default, the namespace's own")
+    ttl: str | None = Field(
+        default=None, description="such as 5s; at most, and by default, the namespace's own"
+    )
 
 
 class CacheChanged(Model):
@@ -71,12 +73,14 @@ class MarketStatus(Model):
     beyond_horizon: str
     timezone: str
     calendar: str = Field(description="version of the calendar")
-    phases: tuple[PhaseStretch, ...] = Field((), description="those of the time that was asked for")
+    phases: tuple[PhaseStretch, ...] = Field(default=(), description="those of the time that was asked for")
 
 
 class MarketsQuery(Query):
-    from_: str | None = Field(None, alias="from", description="ISO 8601: also give the phases from then on")
-    until: str | None = Field(None, description="excluded, ISO 8601")
+    from_: str | None = Field(
+        default=None, alias="from", description="ISO 8601: also give the phases from then on"
+    )
+    until: str | None = Field(default=None, description="excluded, ISO 8601")
 
 
 class Markets(Model):
@@ -143,6 +147,6 @@ class System(Model):
 
 class EventsQuery(Query):
     task: tuple[str, ...] = ()
-    event: tuple[str, ...] = Field((), description="names, or beginnings such as `task.`")
+    event: tuple[str, ...] = Field(default=(), description="names, or beginnings such as `task.`")
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    runs: bool = Field(False, description="also an event `run` for each change of a run")
+    runs: bool = Field(default=False, description="also an event `run` for each change of a run")

@@ -32,7 +32,7 @@ class TaskStatus(Model):
     last_success: Time | None
     freshness: Literal["fresh", "stale"] | None = Field(description="None without `fresh_within`")
     paused_until: Time | None = None
-    trouble: str = Field("", description="why it does not do its work, in words")
+    trouble: str = Field(default="", description="why it does not do its work, in words")
 
 
 class Tasks(Model):
@@ -56,7 +56,7 @@ class ActRequest(Model):
 
 
 class PauseRequest(ActRequest):
-    until: str | None = Field(None, description="when the pause ends by itself; ISO 8601")
+    until: str | None = Field(default=None, description="when the pause ends by itself; ISO 8601")
 
 
 class Selection(ActRequest):
@@ -76,7 +76,7 @@ class Selection(ActRequest):
 
 
 class PauseSelection(Selection):
-    until: str | None = Field(None, description="when the pause ends by itself; ISO 8601")
+    until: str | None = Field(default=None, description="when the pause ends by itself; ISO 8601")
 
 
 class Paused(Model):
@@ -103,7 +103,7 @@ class RanNow(Model):
     task: str
     run_id: str
     outcome: Literal["started", "queued", "skipped"]
-    reason: str = Field("", description="why it was skipped")
+    reason: str = Field(default="", description="why it was skipped")
     by: str
 
 
@@ -126,6 +126,11 @@ class Backfilled(Model):
     first: Time | None
     last: Time | None
     completed: int = Field(description="how many in that stretch have completed already")
+    by: str
+
+
+class BackfillEnded(Model):
+    task: str
     by: str
 
 

@@ -27,5 +27,5 @@ def operations(control: Control) -> list[Operation]:
             errors=(HTTPStatus.CONFLICT,),
         ),
         Operation("GET", "/api/markets", "The phases of the markets.", markets, Markets, query=MarketsQuery),
-        Operation("GET", "/api/plan", "Every clock-driven run that will be due.", plan, Plan, query=PlanQuery),
+        Operation("GET", "/api/plan", "Clock-driven runs that will be due.", plan, Plan, query=PlanQuery),
     ]  # fmt: skip

@@ -35,7 +35,9 @@ class EventStream(Response):
             async for name, data in self._happenings:
                 if await self._request.is_disconnected():
                     return
-                await _send(send, f"event: {name}\ndata: {data}\n\n".encode() if name else b": still here\n\n")
+                await _send(
+                    send, f"event: {name}\ndata: {data}\n\n".encode() if name else b": still here\n\n"
+                )
         except asyncio.CancelledError:
             pass  # the daemon stops: the last words say so
         await send({"type": "http.response.body", "body": _CLOSED, "more_body": False})

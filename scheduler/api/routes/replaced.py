@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from pydantic import JsonValue
+
 from scheduler.api.control import Control
 from scheduler.api.models.runs import LegacyActive, LegacyCancelled, LegacyStatus, LegacyStatuses
 from scheduler.api.operations import Asked, Operation
@@ -15,7 +17,7 @@ def operations(control: Control) -> list[Operation]:
 
     async def statuses(_: Asked) -> LegacyStatuses:
         alive = runs.active().runs
-        found = {run.run_id: run.model_dump() for run in alive}
+        found: dict[str, JsonValue] = {run.run_id: run.model_dump() for run in alive}
         return LegacyStatuses(active_tasks=found, task_count=len(found), timestamp=control.timestamp())
 
     async def status(asked: Asked) -> LegacyStatus:

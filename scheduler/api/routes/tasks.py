@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any, Final
 
 from pydantic import Field
 
-from scheduler.api.control import Control
+from scheduler.api.control import Control, TaskControl
 from scheduler.api.models.base import Query
+from scheduler.api.models.runs import ReasonQuery
 from scheduler.api.models.tasks import (
     ActRequest,
     Acts,
     Backfilled,
+    BackfillEnded,
     BackfillRequest,
     Paused,
     PauseRequest,
@@ -26,23 +29,37 @@ from scheduler.api.models.tasks import (
 )
 from scheduler.api.operations import Asked, Operation
 
-_UNKNOWN = HTTPStatus.NOT_FOUND
-_CANNOT = HTTPStatus.CONFLICT
+_ONE: Final = "/api/tasks/{name}"
+_UNKNOWN: Final = HTTPStatus.NOT_FOUND
+_CANNOT: Final = HTTPStatus.CONFLICT
 
 
 class ActsQuery(Query):
-    limit: int = Field(100, ge=1, le=10_000)
+    limit: int = Field(default=100, ge=1, le=10_000)
 
 
 def operations(control: Control) -> list[Operation]:
-    tasks = control.tasks
+    return [*_looking(control.tasks), *_acting(control.tasks), *_acting_on_many(control.tasks)]
 
+
+def _looking(tasks: TaskControl) -> list[Operation]:
     async def every(_: Asked) -> Tasks:
         return tasks.all()
 
     async def one(asked: Asked) -> TaskDetail:
         return await tasks.detail(asked.path["name"])
 
+    async def acts(asked: Asked) -> Acts:
+        return await tasks.acts(asked.query.limit)
+
+    return [
+        Operation("GET", "/api/tasks", "Every task.", every, Tasks),
+        Operation("GET", _ONE, "All about one task.", one, TaskDetail, errors=(_UNKNOWN,)),
+        Operation("GET", "/api/acts", "What operators did.", acts, Acts, query=ActsQuery),
+    ]
+
+
+def _acting(tasks: TaskControl) -> list[Operation]:
     async def run(asked: Asked) -> RanNow:
         return await tasks.run_now(asked.path["name"], asked.by, asked.body.reason)
 
@@ -62,33 +79,34 @@ def operations(control: Control) -> list[Operation]:
     async def backfill(asked: Asked) -> Backfilled:
         return await tasks.backfill(asked.path["name"], asked.body, asked.by)
 
-    async def pause_many(asked: Asked) -> Paused:
+    async def end_backfill(asked: Asked) -> BackfillEnded:
+        return await tasks.end_backfill(asked.path["name"], asked.by, asked.query.reason)
+
+    about: dict[str, Any] = {"changes": True, "errors": (_UNKNOWN, _CANNOT)}
+    return [
+        Operation("POST", f"{_ONE}/run", "Run it now, whatever the calendar says.", run, RanNow,
+                  body=ActRequest, **about),
+        Operation("POST", f"{_ONE}/pause", "Start it no more.", pause, Paused, body=PauseRequest, **about),
+        Operation("POST", f"{_ONE}/resume", "End its pause, parking or crash loop.", resume, Resumed,
+                  body=ActRequest, **about),
+        Operation("POST", f"{_ONE}/restart", "End its run and start it again.", restart, Restarted,
+                  body=ActRequest, **about),
+        Operation("POST", f"{_ONE}/backfill", "Make the runs of the past that did not complete.",
+                  backfill, Backfilled, body=BackfillRequest, **about),
+        Operation("DELETE", f"{_ONE}/backfill", "Make no more of them.", end_backfill, BackfillEnded,
+                  query=ReasonQuery, **about),
+    ]  # fmt: skip
+
+
+def _acting_on_many(tasks: TaskControl) -> list[Operation]:
+    async def pause(asked: Asked) -> Paused:
         return await tasks.pause(asked.body, asked.by)
 
-    async def resume_many(asked: Asked) -> ResumedAll:
+    async def resume(asked: Asked) -> ResumedAll:
         return await tasks.resume(asked.body, asked.by)
 
-    async def acts(asked: Asked) -> Acts:
-        return await tasks.acts(asked.query.limit)
-
-    one_task = "/api/tasks/{name}"
-    either = (_UNKNOWN, _CANNOT)
+    about: dict[str, Any] = {"changes": True, "errors": (_UNKNOWN, _CANNOT)}
     return [
-        Operation("GET", "/api/tasks", "Every task.", every, Tasks),
-        Operation("GET", one_task, "All about one task.", one, TaskDetail, errors=(_UNKNOWN,)),
-        Operation("POST", f"{one_task}/run", "Run it now, whatever the calendar says.", run, RanNow,
-                  body=ActRequest, changes=True, errors=either),
-        Operation("POST", f"{one_task}/pause", "Start it no more.", pause, Paused,
-                  body=PauseRequest, changes=True, errors=either),
-        Operation("POST", f"{one_task}/resume", "End its pause, parking or crash loop.", resume, Resumed,
-                  body=ActRequest, changes=True, errors=either),
-        Operation("POST", f"{one_task}/restart", "End its run and start it again.", restart, Restarted,
-                  body=ActRequest, changes=True, errors=either),
-        Operation("POST", f"{one_task}/backfill", "Make the runs of the past that did not complete.",
-                  backfill, Backfilled, body=BackfillRequest, changes=True, errors=either),
-        Operation("POST", "/api/pause", "Pause many tasks.", pause_many, Paused,
-                  body=PauseSelection, changes=True, errors=either),
-        Operation("POST", "/api/resume", "Resume many tasks.", resume_many, ResumedAll,
-                  body=Selection, changes=True, errors=either),
-        Operation("GET", "/api/acts", "What operators did.", acts, Acts, query=ActsQuery),
-    ]  # fmt: skip
+        Operation("POST", "/api/pause", "Pause many tasks.", pause, Paused, body=PauseSelection, **about),
+        Operation("POST", "/api/resume", "Resume many tasks.", resume, ResumedAll, body=Selection, **about),
+    ]

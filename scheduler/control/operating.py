@@ -1,0 +1,182 @@
+"""What an operator makes of tasks; each is decided by the engine, at once, and put on record."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final, Literal
+
+from scheduler.api.control import Peer
+from scheduler.api.models.tasks import (
+    Act,
+    Acts,
+    Backfilled,
+    BackfillEnded,
+    BackfillRequest,
+    Paused,
+    PauseSelection,
+    RanNow,
+    Restarted,
+    Resumed,
+    ResumedAll,
+    Selection,
+)
+from scheduler.control import rows
+from scheduler.control.tasks import TaskView
+from scheduler.core.messages import (
+    BackfillRequested,
+    PauseRequested,
+    RestartRequested,
+    ResumeRequested,
+    RunNow,
+)
+from scheduler.core.supervision import Health
+from scheduler.core.tasks import TaskState
+from scheduler.core.triggers import KeepRunning
+from scheduler.errors import SchedulerError, UsageError
+from scheduler.ledger import read_acts, read_dues
+
+Barred = Literal["parked", "crash-looping", "paused"]
+
+_MOST_BACKFILLED: Final = 10_000
+
+
+class TaskControl(TaskView):
+    """What is asked of tasks. UnknownTaskError, with nothing done, where no task has the name."""
+
+    async def run_now(self, task: str, by: Peer, reason: str) -> RanNow:
+        name = await self._access.name(by)
+        state = self._access.state(task)
+        self._access.daemon.handle(RunNow(task))
+        due = max(state.by_hand, state.attempts[0])
+        for run in (state.active, state.queued):
+            if run is not None and (run.due == state.by_hand or state.keeps_running):
+                outcome: Literal["started", "queued"] = "started" if run is state.active else "queued"
+                self._access.record("run-now", name, reason, task=task, run_id=run.run_id)
+                return RanNow(task=task, run_id=run.run_id, outcome=outcome, by=name)
+        found = self._latest.outcomes.get(task)
+        why = str(found.reason) if found is not None and found.due == due else ""
+        self._access.record("run-now", name, reason, task=task, skipped=why)
+        run_id = rows.of_record(found, self._access).run_id if found is not None else ""
+        return RanNow(task=task, run_id=run_id, outcome="skipped", reason=why, by=name)
+
+    async def pause(self, wanted: PauseSelection, by: Peer) -> Paused:
+        access, name = self._access, await self._access.name(by)
+        until = None if wanted.until is None else access.time(wanted.until)
+        if until is not None and until <= access.now:
+            raise UsageError(f"until {wanted.until} is over already")
+        states = self._selected(wanted)
+        for state in states:
+            access.daemon.handle(PauseRequested(state.name, until, name, wanted.reason))
+            access.record("pause", name, wanted.reason, task=state.name, until=access.iso_or_none(until))
+        return Paused(tasks=tuple(state.name for state in states), until=access.iso_or_none(until), by=name)
+
+    async def resume(self, wanted: Selection, by: Peer) -> ResumedAll:
+        name = await self._access.name(by)
+        states = self._selected(wanted)
+        if not wanted.tasks:
+            states = [state for state in states if _barred(state)]
+        return ResumedAll(tasks=tuple(self._resume(state, name, wanted.reason) for state in states), by=name)
+
+    def _resume(self, state: TaskState, name: str, reason: str) -> Resumed:
+        ended = _barred(state)
+        if state.broken and not ended:
+            raise SchedulerError(
+                f"{state.name} cannot be run at all ({state.broken}); "
+                "a reload ends that once it can be imported"
+            )
+        self._access.daemon.handle(ResumeRequested(state.name, name, reason))
+        self._access.record("resume", name, reason, task=state.name, ended=list(ended))
+        following = self._access.iso_or_none(state.tick.when)
+        return Resumed(task=state.name, ended=ended, next=following, by=name)
+
+    def _selected(self, wanted: Selection) -> list[TaskState]:
+        """By rank. UnknownTaskError, with nothing done, when one of the names is none."""
+        access = self._access
+        if wanted.tasks:
+            return [access.state(task) for task in dict.fromkeys(wanted.tasks)]
+        tables = access.daemon.configuration.tables
+        if wanted.market is not None and wanted.market not in tables:
+            raise UsageError(
+                f"no task goes by a market {wanted.market!r}; there are {', '.join(sorted(tables))}"
+            )
+        states = sorted(access.daemon.engine.tasks.values(), key=lambda state: state.rank)
+        return [
+            state
+            for state in states
+            if not state.removed
+            and wanted.priority in (None, state.spec.priority.label)
+            and wanted.market in (None, state.spec.market)
+        ]
+
+    async def restart(self, task: str, by: Peer, reason: str) -> Restarted:
+        name = await self._access.name(by)
+        state = self._access.state(task)
+        run_id = None if state.active is None else state.active.run_id
+        self._access.daemon.handle(RestartRequested(task))
+        self._access.record("restart", name, reason, task=task, run_id=run_id)
+        return Restarted(task=task, run_id=run_id, by=name)
+
+    async def backfill(self, task: str, wanted: BackfillRequest, by: Peer) -> Backfilled:
+        access, name = self._access, await self._access.name(by)
+        start, until = access.stretch(wanted.from_, wanted.until, (0, 0))
+        state, until = access.state(task), min(until, access.now)
+        trigger, table = state.source, state.table
+        if isinstance(trigger, KeepRunning) or not trigger.clock_driven:
+            raise SchedulerError(f"{task} has no dues of the past: its trigger is `{state.trigger.text}`")
+        reach = (table.first, table.last)
+        if start < until and not reach[0] <= start <= until <= reach[1]:
+            raise UsageError(f"{table.name}: the calendar in force reaches back to {access.iso(reach[0])}")
+        if trigger.count_between(start, until, table) > _MOST_BACKFILLED:
+            raise UsageError(f"these are more than {_MOST_BACKFILLED} runs; name a shorter time")
+        dues, due = [], trigger.next_after(start - 1, table)
+        while due is not None and due < until:
+            dues.append(due)
+            due = trigger.next_after(due, table)
+        await access.daemon.durable()
+        known = await access.in_thread(lambda: read_dues(access.ledger, task, start, until))
+        under_way = {run.due for run in (state.active, state.queued, state.retry_run) if run is not None}
+        todo = tuple(
+            (due, known.attempts.get(due, 0) + 1)
+            for due in dues
+            if due not in known.completed and due not in under_way
+        )
+        access.daemon.handle(BackfillRequested(task, todo))
+        access.record(
+            "backfill", name, wanted.reason, task=task, since=access.iso(start), until=access.iso(until),
+            runs=len(todo),
+        )  # fmt: skip
+        return Backfilled(
+            task=task, runs=len(todo), first=access.iso_or_none(todo[0][0] if todo else None),
+            last=access.iso_or_none(todo[-1][0] if todo else None), completed=len(known.completed), by=name,
+        )  # fmt: skip
+
+    async def end_backfill(self, task: str, by: Peer, reason: str) -> BackfillEnded:
+        name = await self._access.name(by)
+        self._access.state(task)
+        self._access.daemon.handle(BackfillRequested(task, ()))
+        self._access.record("end-backfill", name, reason, task=task)
+        return BackfillEnded(task=task, by=name)
+
+    async def acts(self, limit: int) -> Acts:
+        access = self._access
+        await access.daemon.durable()
+        found = await access.in_thread(lambda: list(islice(read_acts(access.ledger), limit)))
+        return Acts(
+            acts=tuple(
+                Act(at=access.iso(at), by=by, action=action, task=task, reason=reason, detail=dict(detail))
+                for at, by, action, task, reason, detail in found
+            )
+        )
+
+
+def _barred(task: TaskState) -> tuple[Barred, ...]:
+    """What a resumption ends."""
+    health = task.supervisor.health
+    found: list[Barred] = []
+    if health is Health.PARKED:
+        found.append("parked")
+    if health is Health.CRASH_LOOPING:
+        found.append("crash-looping")
+    if task.paused:
+        found.append("paused")
+    return tuple(found)

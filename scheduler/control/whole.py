@@ -1,0 +1,163 @@
+"""A daemon as the API's ``Control``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from importlib.metadata import version
+
+import psutil
+
+from scheduler.api.control import Peer
+from scheduler.api.models.files import Reloaded
+from scheduler.api.models.health import Concern, Health, Readiness
+from scheduler.api.models.system import (
+    EventsQuery,
+    LedgerStatus,
+    Loop,
+    Markets,
+    MarketsQuery,
+    Process,
+    Slots,
+    System,
+)
+from scheduler.control.access import Access
+from scheduler.control.cache import CacheControl
+from scheduler.control.latest import Latest
+from scheduler.control.markets import markets
+from scheduler.control.operating import TaskControl
+from scheduler.control.runs import RunControl
+from scheduler.control.stream import Stream
+from scheduler.control.tasks import trouble
+from scheduler.core import events
+from scheduler.core.messages import SECOND
+from scheduler.daemon import Daemon
+from scheduler.errors import ConfigurationError, LedgerError, Problem
+from scheduler.ledger import read_latest
+
+
+class DaemonControl:
+    """Its parts by subject, and what concerns all of it."""
+
+    def __init__(self, daemon: Daemon, threads: Executor) -> None:
+        """``threads`` run what may block; tasks may hang in those of the loop."""
+        self._daemon = daemon
+        self._access = access = Access(daemon, threads)
+        self._latest = Latest()
+        self._stream = Stream(access)
+        self._process = psutil.Process()
+        self._version = version("trading-hours-scheduler")
+        self.tasks = TaskControl(access, self._latest)
+        self.runs = RunControl(access, daemon.long_running_after)
+        self.cache = CacheControl(access)
+        daemon.record_listeners += [self._latest.take, self._stream.recorded]
+        daemon.announcement_listeners.append(self._stream.announced)
+
+    async def begin(self) -> None:
+        """Learn what the ledger knows from before."""
+        access = self._access
+        with suppress(LedgerError):  # it is degraded from the start
+            for record in await access.in_thread(lambda: read_latest(access.ledger)):
+                self._latest.begin(record)
+
+    def timestamp(self) -> str:
+        return self._access.iso(self._access.now)
+
+    def health(self) -> Health:
+        return Health(version=self._version, pid=os.getpid())
+
+    def readiness(self) -> Readiness:
+        """Of the markets; what else is wrong is told, but does not keep other tasks from being started."""
+        state = self._daemon.readiness()
+        concerns = [
+            Concern(kind="market", name=concern.market, what=concern.what, blocking=concern.blocking)
+            for concern in state.concerns
+        ]
+        for task in sorted(self._daemon.engine.tasks.values(), key=lambda task: task.rank):
+            what = trouble(task)
+            if what:
+                concerns.append(Concern(kind="task", name=task.name, what=what, blocking=False))
+        if self._daemon.ledger.degraded:
+            what = "the disk refuses what is recorded"
+            concerns.append(Concern(kind="ledger", name="ledger.db", what=what, blocking=False))
+        return Readiness(ready=state.ready, concerns=tuple(concerns))
+
+    def system(self, by: Peer) -> System:
+        daemon, access = self._daemon, self._access
+        state, alive = self.readiness(), self.runs.active().runs
+        slots = daemon.engine.slots
+        return System(
+            timestamp=self.timestamp(),
+            timezone=str(daemon.configuration.zone),
+            version=self._version,
+            started=access.iso(daemon.started),
+            uptime_seconds=round(daemon.uptime / SECOND, 3),
+            may_change=by.may_change,
+            ready=state.ready,
+            concerns=state.concerns,
+            tasks=tuple(self.tasks.statuses()),
+            active=alive,
+            long_running=tuple(run for run in alive if run.long_running),
+            markets=self.markets(MarketsQuery()).markets,
+            cache=tuple(self.cache.namespaces()),
+            process=self._of_process(),
+            loop=Loop(
+                lag_seconds=round(daemon.loop_watch.mean_lag / SECOND, 6),
+                stalls=daemon.loop_watch.stalls,
+                shedding=tuple(priority.label for priority in sorted(slots.shedding)),
+            ),
+            slots=Slots(total=slots.slots, reserved=slots.reserved, used=slots.taken),
+            ledger=self._of_ledger(),
+        )
+
+    def _of_process(self) -> Process:
+        with self._process.oneshot():
+            times = self._process.cpu_times()
+            return Process(
+                pid=self._process.pid,
+                cpu_percent=self._process.cpu_percent(),
+                cpu_seconds=round(times.user + times.system, 3),
+                memory_bytes=self._process.memory_info().rss,
+                threads=self._process.num_threads(),
+                open_files=self._process.num_fds(),
+                children=len(self._process.children(recursive=True)),
+            )
+
+    def _of_ledger(self) -> LedgerStatus:
+        ledger = self._daemon.ledger
+        return LedgerStatus(
+            expected=0, accounted=0, in_flight=0, unaccounted=0, audited=None,
+            queued=ledger.queued, dropped=ledger.dropped, degraded=ledger.degraded, commits=ledger.commits,
+            last_commit_seconds=round(ledger.last_commit_seconds, 6),
+        )  # fmt: skip
+
+    def markets(self, wanted: MarketsQuery) -> Markets:
+        return markets(self._access, wanted)
+
+    async def metrics(self) -> tuple[bytes, str]:
+        return b"", "text/plain; version=0.0.4; charset=utf-8"
+
+    async def reload(self, by: Peer) -> Reloaded:
+        name = await self._access.name(by)
+        outcome = await self._daemon.reload(f"asked for by {name}")
+        if not outcome.accepted:
+            raise ConfigurationError([Problem(None, text) for text in outcome.problems])
+        (tasks,) = outcome.fields(events.CONFIG_RELOADED)
+        found = Reloaded(
+            unchanged=False,
+            added=tuple(tasks["added"]),
+            removed=tuple(tasks["removed"]),
+            changed=tuple(tasks["changed"]),
+            settings=tuple(tasks.get("settings", ())),
+            markets=tuple(fields["market"] for fields in outcome.fields(events.MARKET_CHANGED)),
+            differences=tuple(fields["runs"] for fields in outcome.fields(events.CONFIG_DIFFERENCE)),
+            warnings=tuple(fields["detail"] for fields in outcome.fields(events.CALENDAR_WARNING)),
+        )
+        self._access.record("reload", name, "")
+        same = not (found.added or found.removed or found.changed or found.settings or found.markets)
+        return found.model_copy(update={"unchanged": same and not found.differences})
+
+    def events(self, wanted: EventsQuery) -> AsyncIterator[tuple[str, str]]:
+        return self._stream.events(wanted)
