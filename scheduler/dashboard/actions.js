@@ -79,7 +79,7 @@ function confirmed(name, task) {
   const dialog = find("confirm");
   const { label, title } = ACTIONS[name];
   say(find("confirm-title"), `${label}: ${task.task}?`);
-  say(find("confirm-text"), `It is critical, and ${task.state.replace("-", " ")} now. ${title}.`);
+  say(find("confirm-text"), `It is critical, and ${task.state} now. ${title}.`);
   say(find("confirm-yes"), label);
   find("confirm-reason").value = "";
   find("confirm-no").onclick = () => dialog.close("");

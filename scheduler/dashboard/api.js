@@ -84,12 +84,12 @@ export class Stream {
       const response = await send("GET", this.path, { query: this.query, signal: giveUp.signal });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
-      for (;;) {
+      for (let first = true; ; first = false) {
         const { value, done } = await reader.read();
         if (done) return;
+        if (first) this.alive();
         clearTimeout(silence);
         silence = setTimeout(() => giveUp.abort(), SILENCE);
-        if (this.pause !== SHORTEST || !rest) this.alive();
         const messages = (rest + value).split("\n\n");
         rest = messages.pop();
         for (const message of messages) if (!this.hear(message)) return;

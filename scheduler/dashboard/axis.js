@@ -44,8 +44,8 @@ export function strip(market, scale, zone) {
   const made = [];
   for (const { phase, reason, left, width } of stretches(market, scale)) {
     const text = phase === "closed" && reason ? `closed · ${reason}` : phase;
-    if (width < text.length * LETTER + 4) continue;
-    made.push(drawing("text", { class: `phase-name ${phase}`, x: left + width / 2, y: 11 }, text));
+    if (width < text.length * LETTER + 6) continue;
+    made.push(drawing("text", { class: `phase-name ${phase}`, x: left + 4, y: 11 }, text));
   }
   for (const [x, text] of ticks(scale, zone)) {
     made.push(drawing("text", { class: "hour", x: Math.min(Math.max(x, 15), scale.width - 15), y: 27 }, text));

@@ -47,6 +47,12 @@ export class Day {
     this.label();
   }
 
+  /** Which row's task is shown, or null. */
+  choose(task) {
+    this.chosen = task;
+    for (const [name, { button }] of this.views) button.setAttribute("aria-current", String(name === task));
+  }
+
   /** A run has changed. False where its task has no row yet. */
   take(run) {
     const row = this.rows.get(run.task);
@@ -73,6 +79,7 @@ export class Day {
     const first = this.views.get(focused) ?? this.views.values().next().value;
     first?.button.setAttribute("tabindex", "0");
     if (focused && first) first.button.focus({ preventScroll: true });
+    this.choose(this.chosen);
     this.label();
   }
 
@@ -92,10 +99,12 @@ export class Day {
     return view.button;
   }
 
-  label() {
+  /** Say how all tasks do, or these. */
+  label(names = this.views.keys()) {
     if (!this.tasks) return;
     const now = this.now();
-    for (const [name, view] of this.views) {
+    for (const name of names) {
+      const view = this.views.get(name);
       const row = this.rows.get(name);
       const known = this.tasks.get(name);
       const task = known && { ...known, next: nextDue(known, row, now) };
@@ -107,7 +116,7 @@ export class Day {
       if (!task) continue;
       if (view.drawn !== task.state) view.sign.replaceChildren(icon(task.state));
       view.drawn = task.state;
-      view.button.classList.toggle("troubled", Boolean(task.trouble) || task.freshness === "stale");
+      view.button.classList.toggle("troubled", task.health !== "healthy" || Boolean(task.trouble) || task.freshness === "stale");
       say(view.state, task.state === "waiting" ? (task.freshness === "stale" ? "stale" : "") : stateWords(task));
       say(view.end, gist(task, this.taskZone, now));
       view.end.title = task.trouble;
@@ -144,6 +153,7 @@ export class Day {
     if (!this.scale) return;
     for (const [task, row] of this.rows) if (row.alive.size) this.dirty.add(task);
     for (const task of this.dirty) this.drawRow(task);
+    this.label(this.dirty);
     this.dirty.clear();
     this.moveNow();
   }

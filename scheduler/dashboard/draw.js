@@ -24,21 +24,21 @@ export class Scale {
 
 const bar = (top, height) => (x, width) => `M${x} ${top}h${width}v${height}h-${width}z`;
 const slash = (x) => `M${x - 3} 17l6 -12`;
-const cross = (x) => `M${x - 3.5} ${MIDDLE - 3.5}l7 7M${x + 3.5} ${MIDDLE - 3.5}l-7 7`;
+const cross = (x) => `M${x - 3.5} ${MIDDLE - 3.5}l7 7M${x + 3.5} ${MIDDLE - 3.5}l-7 7M${x} 1v5M${x} 16v5`;
 const lozenge = (x) => `M${x - 4} ${MIDDLE}l4 -4 4 4 -4 4z`;
 const dot = (x) => `M${x - 3} ${MIDDLE}a3 3 0 1 1 6 0 3 3 0 0 1 -6 0z`;
 const triangle = (x) => `M${x - 3} ${HEIGHT}l3 -4.500 3 4.500z`;
 
 // By status, in the order in which they are painted: the body of a run, and the sign that tells it.
 const SHAPES = {
-  planned: { body: bar(MIDDLE - 1, 2), solid: true },
+  planned: { body: (x, width) => bar(...(width > 3 ? [MIDDLE - 0.75, 1.5] : [MIDDLE - 1.5, 3]))(x, Math.max(width, 2.5)), solid: true },
   completed: { body: bar(6, 10), solid: true },
   skipped: { body: bar(8, 6), solid: false },
   missed: { body: (x, width) => `M${x} ${MIDDLE}h${width}`, solid: false, sign: lozenge },
   cancelled: { body: bar(6, 10), solid: false, sign: slash },
   queued: { body: bar(7, 8), solid: false },
   running: { body: bar(6, 10), solid: true, sign: dot, atEnd: true },
-  failed: { body: bar(1, 20), solid: true, sign: cross },
+  failed: { body: bar(6, 10), solid: true, sign: cross, atEnd: true },
 };
 
 /** The paths of a row, from `now` on with the plan. */
@@ -53,7 +53,7 @@ export function paint(row, scale, now) {
     if (body) paths.push(drawing("path", { class: shape.solid ? "fill" : "line", "data-kind": status, d: body }));
     if (signs) {
       paths.push(drawing("path", { class: "halo", d: signs }));
-      paths.push(drawing("path", { class: status === "running" ? "fill" : "line", "data-kind": status, d: signs }));
+      paths.push(drawing("path", { class: status === "running" ? "fill" : "sign-line", "data-kind": status, d: signs }));
     }
   }
   const again = spread(marks.filter((mark) => mark.retried), scale).map(triangle).join("");

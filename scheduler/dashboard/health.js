@@ -9,13 +9,13 @@ const RESUMABLE = new Set(["parked", "crash-looping", "paused"]);
 const RANK = { blocking: 0, critical: 1, important: 2, "nice-to-have": 3, notice: 4 };
 
 /** What is wrong, the worst first: {rank, kind, name, what, task}. */
-export function troubles(system, zone, now) {
+export function troubles(system, errors, zone, now) {
   const known = new Map(system.tasks.map((task) => [task.task, task]));
   const found = system.concerns
     .filter(({ kind, name }) => kind !== "task" || !known.has(name))
     .map(({ kind, name, what, blocking }) => ({ rank: blocking ? "blocking" : "important", kind: "warning", name, what, about: kind }));
   for (const task of system.tasks) {
-    const what = wrong(task, zone, now);
+    const what = wrong(task, errors.get(task.task), zone, now);
     if (what) found.push({ rank: task.priority, kind: task.state, name: task.task, what, task });
     else if (task.state === "paused") {
       const until = task.paused_until ? `until ${zone.when(instant(task.paused_until), now)}` : "until it is resumed";
@@ -33,12 +33,13 @@ export function troubles(system, zone, now) {
   return found.sort((one, other) => RANK[one.rank] - RANK[other.rank]);
 }
 
-function wrong(task, zone, now) {
+function wrong(task, error, zone, now) {
   const words = [];
   if (task.trouble) words.push(task.trouble);
   else if (task.health === "backing-off") {
     words.push(`failed ${task.consecutive_failures === 1 ? "once" : `${task.consecutive_failures} times in a row`}`);
   }
+  if (task.health !== "healthy" && error && !task.trouble.includes(error)) words.push(error);
   if (["backing-off", "crash-looping"].includes(task.health) && task.next) {
     words.push(`next try ${zone.when(instant(task.next), now)}`);
   }
@@ -51,11 +52,17 @@ function wrong(task, zone, now) {
 
 export class Health {
   constructor({ open, changed }) {
-    Object.assign(this, { open, changed, told: null });
+    Object.assign(this, { open, changed, told: null, errors: new Map() });
+  }
+
+  /** A run has changed: what went wrong last is why its task is in trouble. */
+  take({ task, status, error }) {
+    if (status === "failed") this.errors.set(task, error.trim().split("\n").at(-1));
   }
 
   tell(system, zone, now) {
-    const found = troubles(system, zone, now);
+    for (const { last } of system.tasks) if (last) this.take(last);
+    const found = troubles(system, this.errors, zone, now);
     this.list(found, system.may_change);
     this.announce(found);
     find("facts").replaceChildren(...facts(system, found));

@@ -11,6 +11,7 @@ const KINDS = {
   "task.paused": "paused", "task.resumed": "well", "task.stale": "stale", "task.fresh": "well", "task.leaked": "warning",
 };
 const LOUD = { warning: "warning", error: "warning", critical: "warning" };
+const CONSEQUENCES = new Set(["backing-off", "paused", "parked"]); // of what is in the log already
 const OMIT = new Set(["event", "level", "timestamp", "task", "run_id", "due", "logger", "exc_info", "traceback", "market", "priority"]);
 
 export class Log {
@@ -18,7 +19,7 @@ export class Log {
     Object.assign(this, { open, now, entries: new Map() });
   }
 
-  /** What the ledger and the audit know of lately; what was heard live stays. */
+  /** What the ledger and the audit know of lately; what was heard live stays. The runs, newest first. */
   async load(zone) {
     this.zone = zone;
     const [{ runs }, { acts }] = await Promise.all([
@@ -28,9 +29,11 @@ export class Log {
     for (const run of runs) this.put(ofRun(run));
     for (const act of acts) this.put(ofAct(act));
     this.draw();
+    return runs;
   }
 
   hear(name, fields) {
+    if (name === "run.skipped" && CONSEQUENCES.has(fields.reason)) return;
     this.put({
       key: `${name} ${fields.run_id ?? fields.task ?? ""} ${fields.run_id ? "" : fields.timestamp}`,
       at: instant(fields.timestamp) ?? this.now(),
@@ -87,7 +90,9 @@ function ofAct({ at, by, action, task, reason }) {
   return { key: `act ${at} ${action} ${task}`, at: instant(at), kind: "note", task, text: `${action} by ${by}`, more: reason };
 }
 
-function details(fields) {
+function details({ event, ...fields }) {
+  if (event === "task.restarting") return `attempt ${fields.attempt} in ${fields.delay}: ${lastLine(fields.reason ?? "")}`;
+  if (fields.error) return lastLine(fields.error);
   const parts = Object.entries(fields)
     .filter(([name, value]) => !OMIT.has(name) && value !== "" && value !== null)
     .map(([name, value]) => `${name.replaceAll("_", " ")} ${worded(name, value)}`);

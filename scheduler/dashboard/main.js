@@ -22,7 +22,7 @@ let system = null;
 let clock = { at: Date.now(), read: performance.now() };
 const now = () => clock.at + performance.now() - clock.read;
 
-const navigation = new Navigation({ now, changed: showDay });
+const navigation = new Navigation({ now, changed: showDay, chosen: choose });
 const open = (task) => navigation.select(task);
 const day = new Day({ open, now });
 const log = new Log({ open, now });
@@ -30,7 +30,7 @@ const panel = new Panel({ now, close: () => navigation.select(null), changed: ()
 const health = new Health({ open, changed: () => lookSoon() });
 
 const lookSoon = calmly(700, () => look().catch(lost));
-const drawSoon = calmly(200, () => document.hidden || draw());
+const drawSoon = calmly(200, () => document.hidden || day.refresh());
 const dayAnew = calmly(1_500, () => showDay());
 
 /** How the whole does now. */
@@ -77,7 +77,8 @@ async function showDay() {
     const timeline = await get("/api/timeline", query);
     if (mine !== shown) return;
     day.show(timeline, markets, zone, range, (range.until - range.from) / buckets);
-    panel.show(navigation.task, { from, until }, zone);
+    panel.show({ from, until }, zone);
+    choose(navigation.task);
     say(find("day-note"), `${zone.minute(range.from)} – ${zone.minute(range.until)} ${zone.label(from)}`);
     if (!find("table").hidden) tellTable(day, zone, now());
     document.documentElement.dataset.ready = date;
@@ -86,15 +87,22 @@ async function showDay() {
   }
 }
 
+/** All of it, when the scheduler answers for the first time or again. */
+async function catchUp() {
+  await look();
+  const [runs] = await Promise.all([log.load(day.taskZone), showDay()]);
+  runs.reverse().forEach((run) => health.take(run));
+  tell();
+}
+
 function lost(error) {
   if (error instanceof Problem) say(find("day-note"), error.message);
   // Else nobody answers: the stream tells, and has all of it asked for again.
 }
 
-function draw() {
-  if (!system) return;
-  day.refresh();
-  day.label();
+function choose(task) {
+  panel.choose(task);
+  day.choose(task);
 }
 
 const stream = new Stream("/api/events", { runs: "true", level: "info" }, {
@@ -103,13 +111,14 @@ const stream = new Stream("/api/events", { runs: "true", level: "info" }, {
     box.dataset.state = state;
     say(box, state === "live" ? "live" : `reconnecting${wait >= 2000 ? ` in ${span(wait)}` : ""}`);
     if (state === "live") {
-      look().then(() => Promise.all([showDay(), log.load(day.taskZone)])).catch(lost);
+      catchUp().catch(lost);
     }
   },
   onEvent(name, data) {
     if (name === "run") {
       if (!day.take(data) && !navigation.elsewhere) dayAnew();
       if (system) follow(system, data);
+      health.take(data);
       panel.take(data);
       drawSoon();
     } else if (name === "log") {
@@ -134,7 +143,8 @@ function tick() {
   const zone = day.taskZone;
   say(find("clock").querySelector("time"), zone.clock(now()));
   say(find("clock").querySelector("small"), zone.label(now()));
-  draw();
+  day.refresh();
+  day.label();
   navigation.tick(day.range);
 }
 

@@ -7,8 +7,9 @@ const BEFORE = 45 * 60_000; // of the last hour, what lies before now
 const LATEST = 5 * 60_000; // when so little is left of it, it moves on
 
 export class Navigation {
-  constructor({ now, changed }) {
-    Object.assign(this, { now, changed, zone: null });
+  /** `changed()`: another day, or more or less of it; `chosen(task)`: another task, or none (null). */
+  constructor({ now, changed, chosen }) {
+    Object.assign(this, { now, changed, chosen, zone: null });
     this.read();
     find("previous").onclick = () => this.go(later(this.shown, -1));
     find("next").onclick = () => this.go(later(this.shown, 1));
@@ -21,6 +22,7 @@ export class Navigation {
     };
     addEventListener("hashchange", () => {
       this.read();
+      this.chosen(this.task);
       this.changed();
     });
     document.addEventListener("keydown", (event) => {
@@ -55,7 +57,7 @@ export class Navigation {
   select(task) {
     this.task = task;
     this.write();
-    this.changed();
+    this.chosen(task);
   }
 
   /** Show which day it is, in the market's zone; its date. */

@@ -24,14 +24,18 @@ export class Panel {
     });
   }
 
-  /** Show a task, or none; its durations are those of the day that is shown. */
-  show(task, span_, zone) {
-    this.zone = zone;
-    if (task === this.task && (!task || (span_.from === this.span?.from && span_.until === this.span.until))) return;
-    const other = task !== this.task;
-    this.span = span_;
+  /** The day that is shown: {from, until} in milliseconds. */
+  show(shown, zone) {
+    const other = shown.from !== this.shown?.from || zone.name !== this.zone.name;
+    Object.assign(this, { shown, zone });
+    if (other && this.task) this.loadRuns();
+  }
+
+  /** Show a task, or none (null); its durations are those of the day that is shown. */
+  choose(task) {
+    if (task === this.task || !this.shown) return;
     if (!task) return void this.hide();
-    if (other) this.build(task);
+    this.build(task);
     this.load();
     this.loadRuns();
   }
@@ -40,6 +44,7 @@ export class Panel {
     if (!this.task) this.before = document.activeElement;
     this.task = task;
     this.detail = null;
+    this.runs = [];
     this.actions = actionBar(this.changed);
     const part = (id, title) => element("section", { "aria-labelledby": `${id}-title` }, element("h3", { id: `${id}-title` }, title), element("div", { id }));
     this.box.replaceChildren(
@@ -105,7 +110,7 @@ export class Panel {
 
   async loadRuns() {
     const task = this.task;
-    const { from, until } = this.span;
+    const { from, until } = this.shown;
     try {
       const query = { task, from: new Date(from).toISOString(), until: new Date(until).toISOString(), limit: MOST };
       const { runs } = await get("/api/runs", query);
@@ -131,7 +136,7 @@ export class Panel {
   }
 
   drawChart() {
-    find("durations").replaceChildren(...chart(this.runs, this.span, this.zone));
+    find("durations").replaceChildren(...chart(this.runs, this.shown, this.zone));
   }
 
   drawRuns(runs) {

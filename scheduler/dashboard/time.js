@@ -78,10 +78,10 @@ const DAY = new Intl.DateTimeFormat("en-GB", {
 /** Thu 26 Nov 2026 */
 export const dayName = (date) => DAY.format(Date.parse(`${date}T00:00:00Z`)).replace(",", "");
 
-/** 38 ms, 4.2 s, 3m05s, 2h10m, 3d04h */
+/** <1 ms, 38 ms, 4.2 s, 3m05s, 2h10m, 3d04h */
 export function span(ms) {
   const two = (number) => String(number).padStart(2, "0");
-  if (ms < 1) return `${Math.max(ms, 0).toFixed(1)} ms`;
+  if (ms < 1) return "<1 ms";
   if (ms < 1000) return `${Math.round(ms)} ms`;
   if (ms < MINUTE) return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
   const seconds = Math.round(ms / 1000);

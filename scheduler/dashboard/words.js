@@ -18,22 +18,26 @@ export function sentence(task, zone, now) {
 
 export function stateWords(task) {
   const stale = task.freshness === "stale" ? ", stale" : "";
-  return task.state.replace("-", " ") + stale;
+  return task.state + stale;
 }
 
 export const endOf = (run) => instant(run.ended) ?? instant(run.last_due) ?? instant(run.started) ?? instant(run.due);
 
 /** What the right edge of a row says: the most useful of what is known. */
 export function gist(task, zone, now) {
-  if (task.trouble) return task.trouble;
+  if (task.trouble) return task.trouble.replace(/^is (parked|crash-looping) /, "");
   if (task.state === "running" && task.since) return `for ${span(now - instant(task.since))}`;
   if (task.state === "paused") return task.paused_until ? `until ${zone.when(instant(task.paused_until), now)}` : "paused";
   if (task.state === "disabled") return "disabled";
-  return task.next ? `next ${zone.when(task.next, now)}` : "";
+  return task.next ? `next ${zone.when(task.next, now)}` : task.trigger;
 }
 
 /** A mark of the picture, in a line or two. */
 export function aboutMark(mark, zone) {
+  if (mark.status === "planned" && mark.count > 1) {
+    const pace = span((mark.end - mark.start) / (mark.count - 1));
+    return { title: "planned", detail: `every ${pace} until ${zone.clock(mark.end)}` };
+  }
   const times = mark.end - mark.start < 1000
     ? zone.clock(mark.start)
     : `${zone.clock(mark.start)} – ${zone.clock(mark.end)}`;
