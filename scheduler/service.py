@@ -67,6 +67,7 @@ def run(settings: Settings) -> None:
         watched=settings.config_dir,
         accepted=loader.keep_accepted,
         claim=claim,
+        long_running_after=settings.long_running,
     )
     with closing(plane), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         serving = _serve(daemon_of, notifier=Notifier(clock.monotonic), plane=plane)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core.durations import parse_duration
+from scheduler.core.messages import HOUR
 from scheduler.directories import default_socket, default_state_dir, given_by_systemd
 from scheduler.errors import ConfigurationError, Problem
 
@@ -56,6 +58,11 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _duration(value: object) -> int:
+    """Nanoseconds, which a default already is."""
+    return value if isinstance(value, int) else parse_duration(str(value))
+
+
 def _group(value: object) -> str:
     try:
         return grp.getgrnam(str(value)).gr_name
@@ -87,6 +94,7 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
     ] = "info"
     python_path: Annotated[tuple[str, ...], BeforeValidator(_paths), NoDecode] = ()
+    long_running: Annotated[int, PlainValidator(_duration)] = HOUR
     config_group: Annotated[str, PlainValidator(_group)] | None = None
 
     @property

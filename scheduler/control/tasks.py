@@ -82,6 +82,7 @@ class TaskView:
         if spec is None:
             access.state(task)  # UnknownTaskError
         assert spec is not None
+        await daemon.durable()
         now = access.now
         recent = await access.in_thread(lambda: self._recent(task, now))
         (status,) = [each for each in self.statuses() if each.task == task]

@@ -32,7 +32,7 @@ from scheduler.control.runs import RunControl
 from scheduler.control.stream import Stream
 from scheduler.control.tasks import trouble
 from scheduler.core import events
-from scheduler.core.messages import SECOND
+from scheduler.core.messages import SECOND, Instant
 from scheduler.daemon import Daemon
 from scheduler.errors import ConfigurationError, LedgerError, Problem
 from scheduler.ledger import read_latest
@@ -48,6 +48,7 @@ class DaemonControl:
         self._latest = Latest()
         self._stream = Stream(access)
         self._process = psutil.Process()
+        self._looked: tuple[Instant, Process] | None = None  # monotonic, and what was seen then
         self._version = version("trading-hours-scheduler")
         self.tasks = TaskControl(access, self._latest)
         self.runs = RunControl(access, daemon.long_running_after)
@@ -113,9 +114,13 @@ class DaemonControl:
         )
 
     def _of_process(self) -> Process:
+        """Once a second at most: to count children is to look through all processes of the machine."""
+        now = self._daemon.uptime
+        if self._looked is not None and now - self._looked[0] < SECOND:
+            return self._looked[1]
         with self._process.oneshot():
             times = self._process.cpu_times()
-            return Process(
+            found = Process(
                 pid=self._process.pid,
                 cpu_percent=self._process.cpu_percent(),
                 cpu_seconds=round(times.user + times.system, 3),
@@ -124,6 +129,8 @@ class DaemonControl:
                 open_files=self._process.num_fds(),
                 children=len(self._process.children(recursive=True)),
             )
+        self._looked = (now, found)
+        return found
 
     def _of_ledger(self) -> LedgerStatus:
         ledger = self._daemon.ledger

@@ -31,7 +31,7 @@ class Kind:
 
 
 # Timers that measure durations: they move along when the wall clock steps.
-DURATIONS = frozenset({Kind.STOP, Kind.RETRY, Kind.SETTLED, Kind.FRESH})
+DURATIONS = frozenset({Kind.STOP, Kind.RETRY, Kind.SETTLED, Kind.FRESH, Kind.BACKFILL})
 
 
 class TaskState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.core.admission import Admission
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
+    HOUR,
     SECOND,
     Action,
     Configure,
@@ -23,7 +24,7 @@ from scheduler.core.messages import (
 )
 from scheduler.core.overdue import overdue
 from scheduler.core.tasks import TaskState
-from scheduler.core.triggers import Every
+from scheduler.core.triggers import Every, KeepRunning
 from tests.core.desk import ALWAYS, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant
@@ -116,3 +117,11 @@ def test_the_tally_counts_tasks_by_their_state() -> None:
         if name == "fails":
             engine.handle(RunEnded(run, Status.FAILED, Reason.ERROR, "no"), OPEN - SECOND)
     assert engine.tally() == {"backing-off": 1, "running": 1, "waiting": 1, "paused": 1}
+
+
+def test_a_run_is_long_running_once_its_limit_is_over_and_a_loop_never() -> None:
+    loop = spec("loop", KeepRunning(None), priority=Priority.CRITICAL)
+    engine = engine_with(spec("slow", PACE), loop)
+    engine.handle(Wake(), OPEN)
+    assert engine.long_running(OPEN + HOUR, HOUR) == []
+    assert [run.task for run in engine.long_running(OPEN + HOUR + 1, HOUR)] == ["slow"]

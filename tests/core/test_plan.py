@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.market import MarketTable
 from scheduler.core.messages import HOUR, MINUTE, SECOND, Priority, RestartPolicy, TaskSpec, Work
-from scheduler.core.plan import Difference, PlannedRun, counts, difference, plan
+from scheduler.core.plan import Difference, PlannedRun, counts, difference, outline, plan
 from scheduler.core.triggers import After, Cron, Every, KeepRunning, On, Trigger
 from scheduler.errors import OutsideTableError
 from tests.core.agreement import anchors, at
@@ -184,3 +184,25 @@ def test_other_hours_move_appointments_and_change_the_number_of_a_paces_runs(
     trigger: Trigger, hours: tuple[str, str], start: str, expected: list[str]
 ) -> None:
     assert changed(trigger, hours, f"2026-11-25{start}:00+05:30") == expected
+
+
+def test_an_outline_has_few_dues_one_by_one_and_many_as_a_stretch_of_their_phase() -> None:
+    trigger = Every({"open": 15 * MINUTE, "closed": 5 * MINUTE})
+    found = list(outline(trigger, NSE, at("23T08:00:00"), at("23T16:00:00")))
+    told = [(iso(first)[11:16], iso(last)[11:16], count) for first, last, count in found]
+    assert told[:12] == [(f"08:{minute:02}",) * 2 + (1,) for minute in range(0, 60, 5)]
+    assert ("09:15", "15:15", 25) in told
+    assert sum(count for *_, count in told) == trigger.count_between(
+        at("23T08:00:00"), at("23T16:00:00"), NSE
+    )
+
+
+def test_an_outline_of_a_loop_is_when_it_runs() -> None:
+    feed = KeepRunning(frozenset({"pre-open", "open"}))
+    found = list(outline(feed, NSE, at("23T10:00:00"), at("25T12:00:00")))
+    assert [(iso(first)[8:16], iso(last)[8:16], count) for first, last, count in found] == [
+        ("23T10:00", "23T15:30", 1), ("25T09:00", "25T12:00", 1),
+    ]  # fmt: skip
+    always_on = list(outline(KeepRunning(None), NSE, at("23T10:00:00"), at("24T12:00:00")))
+    assert always_on == [(at("23T10:00:00"), at("24T12:00:00"), 1)]
+    assert list(outline(On(("task.stale",)), NSE, at("23T10:00:00"), at("24T12:00:00"))) == []

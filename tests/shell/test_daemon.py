@@ -258,6 +258,30 @@ async def test_running_work_is_given_its_grace_and_then_cancelled(host: Host) ->
 
 
 @on_virtual_time(NOON)
+async def test_a_run_that_takes_long_is_told_of_once_and_a_loop_is_not(host: Host) -> None:
+    async def for_hours() -> None:
+        await asyncio.sleep(3 * 3600)
+
+    told: list[tuple[str, str]] = []
+    daemon = host.daemon(
+        host.configured(task("a", at("12:00")), task("b", KeepRunning(None))),
+        works={"a": for_hours, "b": for_hours},
+        long_running_after=HOUR,
+    )
+    daemon.announcement_listeners.append(
+        lambda it: (
+            told.append((iso(host.clock.now())[11:16], it.fields["run_id"]))
+            if it.event == "run.long_running"
+            else None
+        )
+    )
+    await daemon.start()
+    await host.until("2026-11-23T14:30:00+05:30")
+    await daemon.stop()
+    assert told == [("13:01", "a-20261123T063000Z")]
+
+
+@on_virtual_time(NOON)
 async def test_a_loop_is_ended_at_once_when_all_stops(host: Host) -> None:
     async def loop(ctx: Context) -> None:
         await asyncio.sleep(1e6)

@@ -20,8 +20,7 @@ import pytest
 
 from scheduler.core.messages import DAY, MINUTE, SECOND, Cause, Reason, Record, Status
 from scheduler.errors import LedgerError
-from scheduler.ledger import HistoryRow, Ledger, read_history, typical_durations
-from scheduler.ledger.store import MIGRATIONS
+from scheduler.ledger import HistoryRow, Ledger, read_acts, read_history, typical_durations
 from tests.helpers import instant
 
 T = instant("2026-11-23T09:15:00+05:30")
@@ -536,19 +535,24 @@ class TestFiles:
         with pytest.raises(LedgerError, match="not a ledger"):
             opened()
 
-    def test_an_older_schema_is_brought_up_to_date(
-        self, path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+    def test_a_ledger_from_before_acts_were_kept_is_brought_up_to_date(
+        self, path: Path, opened: Opener
     ) -> None:
         first = opened()
         first.record(ran("t", T))
         first.close()
-        monkeypatch.setattr("scheduler.ledger.store.SCHEMA_VERSION", 2)
-        migrate = lambda connection: connection.execute("UPDATE runs SET error = 'migrated'")  # noqa: E731
-        monkeypatch.setitem(MIGRATIONS, 1, migrate)
-        opened().close()
         with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-            assert connection.execute("SELECT error FROM runs").fetchall() == [("migrated",)]
+            connection.execute("DROP TABLE acts")
+            connection.execute("PRAGMA user_version = 1")
+        with pytest.raises(LedgerError, match="start the scheduler to update it"):
+            list(read_history(path))
+        ledger = opened()
+        ledger.record_act(T, "desk", "pause", "t", "holiday", {"until": None})
+        ledger.close()
+        assert [tuple(act) for act in read_acts(path)] == [
+            (T, "desk", "pause", "t", "holiday", {"until": None})
+        ]
+        assert dues(path) == [0]
 
     def test_a_directory_in_its_place_is_a_clear_error(self, path: Path, opened: Opener) -> None:
         path.mkdir()

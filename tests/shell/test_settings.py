@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.core.messages import HOUR, MINUTE
 from scheduler.errors import ConfigurationError
 from scheduler.settings import Address, load_settings, unknown_variables
 
@@ -34,6 +35,7 @@ def test_a_plain_user_gets_directories_of_his_own() -> None:
     assert (settings.listen, settings.log_format, settings.log_level) == (None, "auto", "info")
     assert (settings.python_path, settings.config_group, settings.config_gids) == ((), None, frozenset())
     assert settings.credentials_dir is None
+    assert settings.long_running == HOUR
 
 
 def test_the_desktop_directories_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +102,7 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "LOG_LEVEL": "debug",
         "PYTHON_PATH": "/opt/desk:/opt/lib:",
         "CONFIG_GROUP": "root",
+        "LONG_RUNNING": "90m",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"SCHEDULER_{name}", value)
@@ -108,6 +111,7 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.log_format, settings.log_level) == ("json", "debug")
     assert settings.python_path == ("/opt/desk", "/opt/lib")
     assert settings.config_gids == {0}
+    assert settings.long_running == 90 * MINUTE
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +136,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         ),
         ("LOG_FORMAT", "xml", "must be one of auto, console, json, journal, not 'xml'"),
         ("LOG_LEVEL", "all", "must be one of debug, info, warning, error, critical, not 'all'"),
+        ("LONG_RUNNING", "3600", "'3600' is not a duration; write 5s, 1m30s, 2h or 1d"),
         ("CONFIG_GROUP", "no-such-group", "there is no group 'no-such-group'"),
         ("SOCKET", f"/{'s' * 107}", f"'/{'s' * 107}' is longer than 107 bytes; choose a shorter path"),
     ],
