@@ -26,7 +26,9 @@ def operations(control: Control) -> list[Operation]:
 def build_app(control: Control) -> ASGIApp:
     every = operations(control)
     routes = [each.route() for each in every]
-    app = Starlette(routes=[*routes, document_route(every), *page.routes()], exception_handlers=dict(HANDLERS))
+    app = Starlette(
+        routes=[*routes, document_route(every), *page.routes()], exception_handlers=dict(HANDLERS)
+    )
     app.router.redirect_slashes = False  # a path that is wrong is not found
     return _says_that_it_stops(app)
 

@@ -36,8 +36,10 @@ export class Day {
     this.markets = new Map(markets.markets.map((market) => [market.market, market]));
     this.market = this.markets.get(markets.default);
     this.rows = new Map(timeline.rows.map((row) => [row.task, new Row(row, range.from, bucket)]));
+    const began = performance.now();
     this.arrange();
     this.draw();
+    performance.measure("day drawn", { start: began });
   }
 
   /** How the tasks do now. */

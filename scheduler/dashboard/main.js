@@ -16,7 +16,8 @@ import { takeTokenFromAddress } from "./token.js";
 
 const EVERY = 10_000; // milliseconds between looks at the whole
 const ANEW = 300_000; // and between looks at the whole day, should something have been overheard
-const BUCKET_PIXELS = 1.5;
+const FAR = 30 * 24 * 3_600_000; // an end of a phase that nobody waits for
+const CROWD = 60; // tasks from which on the picture is made of coarser parts
 
 let system = null;
 let clock = { at: Date.now(), read: performance.now() };
@@ -54,7 +55,8 @@ function tell() {
 function tellMarkets(zone) {
   const texts = system.markets.map(({ market, phase, reason, trading, until, assumed }) => {
     const why = phase === "closed" && reason ? ` (${reason})` : "";
-    const state = `${phase}${why} until ${zone.when(instant(until), now())}${assumed ? ", assumed" : ""}`;
+    const end = instant(until) - now() < FAR ? ` until ${zone.when(instant(until), now())}` : "";
+    const state = `${phase}${why}${end}${assumed ? ", assumed" : ""}`;
     return element("span", { class: trading ? "trading" : "" }, icon(trading ? "running" : "waiting"), element("strong", {}, market), " ", state);
   });
   find("market").replaceChildren(...texts);
@@ -72,7 +74,8 @@ async function showDay() {
     const [from, until] = [zone.midnight(date), zone.midnight(navigation.after(date))];
     const markets = await get("/api/markets", { from: new Date(from).toISOString(), until: new Date(until).toISOString() });
     const range = navigation.range(markets, from, until);
-    const buckets = Math.round(Math.min(Math.max(find("axis").clientWidth / BUCKET_PIXELS, 100), 2000));
+    const pixels = system.tasks.length > CROWD ? 3 : 1.5;
+    const buckets = Math.round(Math.min(Math.max(find("axis").clientWidth / pixels, 100), 2000));
     const query = { from: new Date(range.from).toISOString(), until: new Date(range.until).toISOString(), buckets };
     const timeline = await get("/api/timeline", query);
     if (mine !== shown) return;
@@ -82,6 +85,7 @@ async function showDay() {
     say(find("day-note"), `${zone.minute(range.from)} – ${zone.minute(range.until)} ${zone.label(from)}`);
     if (!find("table").hidden) tellTable(day, zone, now());
     document.documentElement.dataset.ready = date;
+    performance.mark("day shown");
   } catch (error) {
     if (mine === shown) lost(error);
   }
@@ -116,7 +120,7 @@ const stream = new Stream("/api/events", { runs: "true", level: "info" }, {
   },
   onEvent(name, data) {
     if (name === "run") {
-      if (!day.take(data) && !navigation.elsewhere) dayAnew();
+      if (!day.take(data) && day.rows.size && !navigation.elsewhere) dayAnew();
       if (system) follow(system, data);
       health.take(data);
       panel.take(data);
@@ -152,6 +156,6 @@ takeTokenFromAddress();
 themes();
 setInterval(tick, 1000);
 setInterval(() => look().catch(lost), EVERY);
-setInterval(dayAnew, ANEW);
+setInterval(() => navigation.elsewhere || dayAnew(), ANEW);
 addEventListener("visibilitychange", tick);
 stream.run();

@@ -3,6 +3,7 @@
 import { actionBar } from "./actions.js";
 import { get } from "./api.js";
 import { chart } from "./chart.js";
+import { wordsOf } from "./definition.js";
 import { calmly, element, find, icon, say } from "./dom.js";
 import { instant, span } from "./time.js";
 import { stateWords } from "./words.js";
@@ -102,7 +103,7 @@ export class Panel {
       say(find("why"), detail.why);
       this.drawRuns(detail.runs);
       this.drawComing(detail.coming);
-      if (JSON.stringify(detail.definition) !== this.defined) drawDefinition(detail.definition);
+      drawDefinition(detail.definition);
     } catch (error) {
       if (task === this.task) say(find("why"), error.message);
     }
@@ -181,14 +182,6 @@ export class Panel {
 }
 
 function drawDefinition(definition) {
-  const rows = flatten(definition).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+  const rows = wordsOf(definition).flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);
   find("definition").replaceChildren(element("dl", {}, ...rows));
-}
-
-/** [path, text] of all that is set. */
-function flatten(value, path = "") {
-  if (value === null || value === "" || (Array.isArray(value) && !value.length)) return [];
-  if (Array.isArray(value) && value.every((each) => typeof each !== "object")) return [[path, value.join(" ")]];
-  if (typeof value !== "object") return [[path, String(value)]];
-  return Object.entries(value).flatMap(([name, each]) => flatten(each, path ? `${path}.${name}` : name));
 }

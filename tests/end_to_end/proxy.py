@@ -1,4 +1,4 @@
-"""A port of 127.0.0.1 that leads to a Unix socket, as `ssh -L 8080:/run/scheduler/scheduler.sock` makes one."""
+"""A port of 127.0.0.1 that leads to a Unix socket, as `ssh -L 8080:/run/…/scheduler.sock` makes one."""
 
 from __future__ import annotations
 
