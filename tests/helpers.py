@@ -1,4 +1,4 @@
-"""What several tests share: instants from ISO literals, and back."""
+"""What several tests share: instants from ISO literals, and back; programs that a machine may lack."""
 
 from __future__ import annotations
 
