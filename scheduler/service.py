@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     from scheduler.control import ControlPlane  # noqa: PLC0415 - a web framework: rehearsals do without
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, no status reaches us
-    clock, plane = SystemClock(), ControlPlane(settings.socket)
+    clock, plane = SystemClock(), ControlPlane(settings)
     if sys.stderr is not None:
         faulthandler.enable()  # a watchdog that aborts us shall have all the stacks
     _configure_logs(settings, clock)
@@ -60,17 +60,21 @@ def run(settings: Settings) -> None:
         plane.claim()
         _adopt(settings.state_dir)
 
-    daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
-        loader,
-        load_in_force=loader.in_force,
-        state=settings.state_dir,
-        clock=clock,
-        python_path=settings.python_path,
-        watched=settings.config_dir,
-        accepted=loader.keep_accepted,
-        claim=claim,
-        long_running_after=settings.long_running,
-    )
+    def daemon_of() -> Daemon:
+        daemon = Daemon(
+            loader,
+            load_in_force=loader.in_force,
+            state=settings.state_dir,
+            clock=clock,
+            python_path=settings.python_path,
+            watched=settings.config_dir,
+            accepted=loader.keep_accepted,
+            claim=claim,
+            long_running_after=settings.long_running,
+        )
+        plane.attend(daemon)
+        return daemon
+
     with closing(plane), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         serving = _serve(
             daemon_of,

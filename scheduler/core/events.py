@@ -12,6 +12,9 @@ DAEMON_STOPPED: Final = "daemon.stopped"
 DAEMON_THREADS_LEFT: Final = "daemon.threads_left"
 CONTAINMENT_REDUCED: Final = "containment.reduced"
 
+API_LISTENING: Final = "api.listening"
+API_REFUSED: Final = "api.refused"
+
 CONFIG_LOADED: Final = "config.loaded"
 CONFIG_RELOADED: Final = "config.reloaded"
 CONFIG_REJECTED: Final = "config.rejected"
