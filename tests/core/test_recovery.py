@@ -21,7 +21,7 @@ from scheduler.core.messages import (
     TaskHistory,
 )
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, parse_anchor
-from tests.core.desk import ALWAYS, Desk, bad, endless, ok, spec
+from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant, iso
 
@@ -157,12 +157,22 @@ def test_what_a_task_that_is_no_more_left_running_has_failed() -> None:
     assert desk.outcomes("gone") == [("10:00:00", "failed", "interrupted", 1)]
 
 
-def test_only_a_run_that_completed_still_starts_what_comes_after() -> None:
-    """A failed one has passed on what it had to say at once; nothing was owed when the crash came."""
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_what_comes_after_a_run_that_was_to_be_tried_again_when_the_crash_came_is_skipped(
+    status: Status,
+) -> None:
     specs = [spec("up", at("10:00")), spec("down", After("up"))]
-    failed = row("up", "2026-11-23T10:00:00+05:30", Status.FAILED, "error", ended=TEN + SECOND)
-    history = {"up": after(failed), "down": TaskHistory(TEN)}
+    history = {"up": after(row("up", "2026-11-23T10:00:00+05:30", status)), "down": TaskHistory(TEN)}
     desk = Desk(specs, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == [("10:00:00", "skipped", "upstream", 1)]
+
+
+def test_what_came_after_a_run_that_failed_is_not_skipped_twice() -> None:
+    specs = [spec("up", at("10:00"), restart=NEVER), spec("down", After("up"))]
+    before = Desk(specs, TABLE, "2026-11-23T09:59:00+05:30", scripts={"up": bad()})
+    history = before.until("2026-11-23T10:00:30+05:30").crash()
+    desk = Desk(specs, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert before.outcomes("down") == [("10:00:00", "skipped", "upstream", 1)]
     assert desk.outcomes("down") == []
 
 
@@ -292,7 +302,10 @@ def test_what_a_crash_settles_late_does_not_grow_into_a_stretch_over_what_is_on_
     before = Desk(specs, TABLE, "2026-11-23T10:00:00+05:30", scripts={"up": endless})
     before.until("2026-11-23T10:00:12+05:30")
     history = before.crash()
-    assert before.outcomes("down") == [("10:00:05", "skipped", "upstream", 2)]
+    assert before.outcomes("down") == [
+        ("10:00:00", "queued", "", 1),
+        ("10:00:05", "skipped", "upstream", 2),
+    ]
     desk = Desk(specs, TABLE, "2026-11-23T10:00:13+05:30", history=history)
     desk.tell(PauseRequested("up"))
     desk.until("2026-11-23T10:00:21+05:30")
