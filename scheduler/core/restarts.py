@@ -69,8 +69,6 @@ class Restarts:
             self._announce(state, run, life.now, reason)
             self.due(state)
             return True
-        if reason == Reason.RELOADED:
-            life.loops.revive(state)  # by its new `during`
         return False
 
     def due(self, state: TaskState) -> None:
