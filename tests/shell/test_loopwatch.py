@@ -265,9 +265,14 @@ async def test_a_stall_that_lasts_is_told_again_with_the_frame_of_then(
 
 @on_uvloop
 async def test_what_is_done_once_a_stall_is_over_is_not_another_one_while_older_probes_are_answered() -> None:
-    """The lines of the log that waited: shorter than a stall, although the oldest probes are older than one."""
+    """The lines of the log that waited: shorter than a stall, and the oldest probes are older than one."""
     async with watched() as it:
-        it.watch._on_over = lambda stall: (block(0.3), it.overs.append(stall))
+
+        def drain(stall: Stall) -> None:
+            block(0.3)
+            it.overs.append(stall)
+
+        it.watch._on_over = drain
         await a_task(sleeps)
         await it.over()
         await asyncio.sleep(0.3)
