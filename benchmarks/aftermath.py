@@ -149,7 +149,19 @@ def judge_at_rest(state: Path, life: Life) -> list[str]:
     # What waits may have been made up, and so be due a little before that.
     began = {"running": life.began, "queued": life.began - SLACK}
     left = [row for row in rows if (row.started or row.due) < began.get(row.status, 0)]
-    return [f"still {row.status} after a restart: {row}" for row in left]
+    begun = {(row.task, row.due) for row in rows if (row.started or 0) >= life.began}
+    return [
+        f"still {row.status} after a restart: {row}"
+        for row in left
+        if row.status == "running" or not any((task, row.due) in begun for task in _upstream(row.task))
+    ]
+
+
+def _upstream(task: str) -> Iterator[str]:
+    """What it comes after, directly and further up: what was begun anew there is awaited here."""
+    while task in CHAINS:
+        task = CHAINS[task]
+        yield task
 
 
 def judge(story: Story) -> list[str]:
