@@ -12,6 +12,7 @@ from scheduler.core.messages import (
     SECOND,
     Cause,
     Configure,
+    Happened,
     PauseRequested,
     Priority,
     Reason,
@@ -341,4 +342,34 @@ def test_what_is_made_up_is_a_first_attempt() -> None:
 def test_what_is_due_at_the_very_instant_of_a_restart_is_started_once() -> None:
     desk = Desk([spec("a", at("10:00"))], TABLE, "2026-11-23T10:00:00+05:30", history={"a": TaskHistory(TEN)})
     desk.until("2026-11-23T10:00:05+05:30")
-    assert desk.starts("a") == ["2026-11-23T10:00:00+05:30"]
+    assert [(run.due, run.cause) for run in desk.started] == [(TEN, Cause.CATCH_UP)]
+
+
+def test_what_waited_of_a_task_that_is_no_more_is_announced_as_missed() -> None:
+    waited = row("gone", "2026-11-23T10:00:00+05:30", Status.QUEUED, attempt=0)
+    history = {"gone": TaskHistory(TEN + 1, (waited,), waited)}
+    desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T10:06:00+05:30", history=history)
+    assert desk.outcomes("gone") == [("10:00:00", "missed", "downtime", 1)]
+    (said,) = [action for action in desk.said if action.event == "run.missed"]
+    assert said.level == "warning"
+    assert said.fields == {"task": "gone", "due": TEN, "reason": Reason.DOWNTIME, "count": 1}
+
+
+def test_what_waited_of_a_task_is_taken_up_whatever_is_unknown_of_another() -> None:
+    waited = row("b", "2026-11-23T10:00:00+05:30", Status.QUEUED, attempt=0)
+    history = {"b": TaskHistory(TEN + 1, (waited,), waited)}
+    tasks = [spec("a", at("10:30")), spec("b", at("10:00"))]
+    desk = Desk(tasks, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.starts("b") == ["2026-11-23T10:00:00+05:30"]
+
+
+def test_a_run_for_an_event_is_due_after_the_end_of_the_stretch_that_was_skipped_before_a_restart() -> None:
+    """The clock went back; the stretch, recorded as of its first due, reaches beyond now."""
+    stretch = row(
+        "bell", "2026-11-23T10:00:00+05:30", Status.SKIPPED, Reason.PAUSED, attempt=0, cause="event",
+        count=3, last_due=TEN + 90 * SECOND,
+    )  # fmt: skip
+    task = spec("bell", On(("desk.bell",)))
+    desk = Desk([task], TABLE, "2026-11-23T10:01:00+05:30", history={"bell": after(stretch)})
+    desk.tell(Happened("desk.bell", "info", {}))
+    assert [run.due for run in desk.started] == [TEN + 90 * SECOND + 1]
