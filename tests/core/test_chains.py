@@ -133,6 +133,30 @@ def test_a_due_whose_upstream_was_to_be_tried_again_when_a_crash_came_is_missed(
             ("00:00", 0, "missed", "downtime", 1),
             ("00:05", 0, "skipped", "upstream", 1),
         ]
+        assert {again.rows[task, FIRST + due * SECOND, 0].cause for due in (0, 5)} == {"after"}
+
+
+def test_a_due_that_was_passed_over_waits_after_a_crash_for_what_is_tried_again_further_up() -> None:
+    up = spec("up", PACE, if_interrupted="retry")
+    desk = Desk([up, DOWN], TABLE, TEN, scripts={"up": endless}).until("2026-11-23T10:00:06+05:30")
+    again = after_the_crash([up, DOWN], desk, "2026-11-23T10:00:07+05:30")
+    assert rows(again, "down")[0] == ("00:00", 0, "queued", "", 1)
+    again.until("2026-11-23T10:00:08+05:30")
+    assert rows(again, "down")[0] == ("00:00", 1, "completed", "", 1)
+    assert again.events("run.missed") == []
+
+
+def test_what_waits_by_hand_is_missed_after_a_crash_whatever_else_is_awaited() -> None:
+    down = spec("down", After("up"), overlap=Overlap.QUEUE_ONE)
+    scripts = {"up": on_time(ok(0), endless), "down": endless}
+    desk = Desk([UP, down], TABLE, TEN, scripts=scripts).until("2026-11-23T10:00:06+05:30")
+    desk.tell(RunNow("down"))
+    again = after_the_crash([UP, down], desk, "2026-11-23T10:00:07+05:30")
+    assert rows(again, "down") == [
+        ("00:00", 1, "failed", "interrupted", 1),
+        ("00:05", 0, "skipped", "upstream", 1),
+        ("00:06", 0, "missed", "downtime", 1),
+    ]
 
 
 def test_a_due_that_every_task_of_a_chain_passed_over_is_settled_once_after_a_crash() -> None:
@@ -190,6 +214,17 @@ def test_what_a_removed_task_awaited_is_missed() -> None:
         ("00:00", 0, "missed", "stopped", 1),
         ("00:05", 0, "skipped", "upstream", 1),
     ]
+
+
+def test_what_was_passed_over_and_skipped_after_all_is_awaited_no_more() -> None:
+    up = spec("up", PACE, restart=NEVER)
+    desk = Desk([up, DOWN], TABLE, TEN, scripts={"up": on_time(bad(7), ok(0))})
+    desk.until("2026-11-23T10:00:08+05:30").tell(Configure((up,), {"NSE": TABLE}))
+    assert rows(desk, "down") == [
+        ("00:00", 0, "skipped", "upstream", 1),
+        ("00:05", 0, "skipped", "upstream", 1),
+    ]
+    assert desk.events("run.missed") == []
 
 
 def test_what_a_task_awaited_is_missed_when_it_comes_after_another_one_by_a_reload() -> None:

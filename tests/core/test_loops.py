@@ -103,6 +103,14 @@ def test_a_loop_that_is_barred_while_a_run_by_hand_is_in_its_place_is_skipped_on
     assert len(desk.fields("run.skipped")) == 1
 
 
+def test_a_loop_that_cannot_be_imported_any_more_is_not_due_in_the_stretch_of_its_new_definition() -> None:
+    desk = Desk([LOOP], TABLE, TEN, scripts={"loop": endless})
+    wider = replace(LOOP, trigger=KeepRunning(frozenset({"pre-open", "open"})))
+    desk.tell(Configure((wider,), {"NSE": TABLE}, {"loop": "no module"}))
+    desk.until("2026-11-23T10:00:01+05:30")
+    assert desk.outcomes("loop") == [("09:15:00", "cancelled", "reloaded", 1)]
+
+
 def test_a_loop_that_is_parked_by_the_failure_of_a_run_by_hand_is_skipped_once() -> None:
     parking = replace(LOOP.restart, burst=1, then="park")
     desk = Desk(

@@ -66,6 +66,18 @@ def test_a_skip_is_a_warning_unless_somebody_wanted_it_or_knows_of_it_already() 
     }
 
 
+def test_who_waits_for_skips_hears_of_those_that_no_event_has_caused() -> None:
+    """Two that wait for them and skip each other would never come to an end."""
+    pagers = [spec(name, On(("run.skipped",))) for name in ("one", "two")]
+    desk = Desk([UP, *pagers], TABLE, TEN, scripts={"up": endless, "one": endless, "two": endless})
+    desk.until("2026-11-23T10:00:16+05:30")
+    assert [(run.task, run.subject) for run in desk.started if run.task != "up"] == [
+        ("one", "up"),
+        ("two", "up"),
+    ]
+    assert [said["task"] for said in desk.fields("run.skipped")] == ["up"]
+
+
 def test_what_is_missed_is_a_warning_and_what_comes_after_it_is_missed_from_and_to_the_same_due() -> None:
     desk = Desk([UP, DOWN], TABLE, TEN).until("2026-11-23T10:00:01+05:30")
     desk.sleep("2026-11-23T10:00:21+05:30").tell(Wake())

@@ -166,6 +166,7 @@ def test_what_comes_after_a_run_that_was_to_be_tried_again_when_the_crash_came_i
     history = {"up": after(row("up", "2026-11-23T10:00:00+05:30", status)), "down": TaskHistory(TEN)}
     desk = Desk(specs, TABLE, "2026-11-23T10:01:00+05:30", history=history)
     assert desk.outcomes("down") == [("10:00:00", "skipped", "upstream", 1)]
+    assert desk.rows["down", TEN, 0].cause == "after"
 
 
 def test_what_came_after_a_run_that_failed_is_not_skipped_twice() -> None:
@@ -345,6 +346,26 @@ def test_what_is_due_at_the_very_instant_of_a_restart_is_started_once() -> None:
     assert [(run.due, run.cause) for run in desk.started] == [(TEN, Cause.CATCH_UP)]
 
 
+def test_what_was_missed_because_all_stopped_stays_so_when_it_is_too_late_to_make_it_up() -> None:
+    task = spec("report", at("10:00"), catchup=MINUTE)
+    latest = row("report", "2026-11-23T10:00:00+05:30", **STOPPED)
+    desk = Desk([task], TABLE, "2026-11-23T10:02:00+05:30", history={"report": after(latest)})
+    assert (desk.outcomes("report"), desk.events("run.missed")) == ([], [])
+
+
+def test_what_comes_after_a_task_of_which_nothing_is_on_record_has_nothing_to_hear() -> None:
+    history = {"up": TaskHistory(TEN + 1), "down": TaskHistory(TEN + 1)}
+    desk = Desk(CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == []
+
+
+def test_what_comes_after_a_run_that_never_began_has_heard_of_it_with_all_others() -> None:
+    latest = row("up", "2026-11-23T10:00:00+05:30", Status.SKIPPED, Reason.PAUSED, attempt=0)
+    history = {"up": after(latest), "down": TaskHistory(TEN)}
+    desk = Desk(CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == []
+
+
 def test_what_waited_of_a_task_that_is_no_more_is_announced_as_missed() -> None:
     waited = row("gone", "2026-11-23T10:00:00+05:30", Status.QUEUED, attempt=0)
     history = {"gone": TaskHistory(TEN + 1, (waited,), waited)}
@@ -370,6 +391,8 @@ def test_a_run_for_an_event_is_due_after_the_end_of_the_stretch_that_was_skipped
         count=3, last_due=TEN + 90 * SECOND,
     )  # fmt: skip
     task = spec("bell", On(("desk.bell",)))
-    desk = Desk([task], TABLE, "2026-11-23T10:01:00+05:30", history={"bell": after(stretch)})
+    desk = Desk(
+        [task], TABLE, "2026-11-23T10:01:00+05:30", history={"bell": TaskHistory(TEN, latest=stretch)}
+    )
     desk.tell(Happened("desk.bell", "info", {}))
     assert [run.due for run in desk.started] == [TEN + 90 * SECOND + 1]
