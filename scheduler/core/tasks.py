@@ -57,7 +57,7 @@ class TaskState:
         self.label = ""  # the calendar that the active run belongs to
         self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot
-        self.recorded: Run | None = None  # the queued run, if it has a row that says so
+        self.recorded: set[Instant] = set()  # dues with a row that says that they wait
         self.retry_run: Run | None = None  # what the RETRY timer will start
         self.lingering: Run | None = None  # ended by timeout, but its thread has not returned
         # Newest clock-driven due that is accounted for; the engine answers for what is due from `since` on.
@@ -138,6 +138,19 @@ class TaskState:
         while head.upstream is not None:
             head = head.upstream
         return head.trigger
+
+    def awaited(self, before: Instant) -> set[Instant]:
+        """The dues before one that may still come: they wait here, or are not over further up its chain."""
+        queued = self.queued
+        dues = {queued.due} if queued is not None and queued.due < before else set()
+        return dues if self.upstream is None else dues | self.upstream.unsettled(before)
+
+    def unsettled(self, before: Instant) -> set[Instant]:
+        """The dues before one of which those that come after it have not heard."""
+        if isinstance(self.source, KeepRunning):
+            return set()  # a loop may come to its end more than once for a due
+        under_way = {run.due for run in (self.active, self.retry_run) if run is not None and run.due < before}
+        return under_way | self.awaited(before)
 
     def may_start(self, due: Instant, now: Instant) -> bool:
         """Law 4: whether a run due at ``due`` may still be started at ``now``."""
