@@ -25,9 +25,8 @@ class Kind:
     """The kinds of timers; of those due together for one task the lower goes first."""
 
     # TICK before RETRY: a tick that comes due when the backoff is over goes instead of the retry.
-    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH, WAITING, BACKFILL = range(
-        12
-    )
+    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE = range(6)
+    SETTLED, UNPAUSE, FRESH, FINISH, WAITING, BACKFILL = range(6, 12)
 
 
 # Timers that measure durations: they move along when the wall clock steps.
@@ -149,8 +148,9 @@ class TaskState:
         """The dues before one of which those that come after it have not heard."""
         if isinstance(self.source, KeepRunning):
             return set()  # a loop may come to its end more than once for a due
-        under_way = {run.due for run in (self.active, self.retry_run) if run is not None and run.due < before}
-        return under_way | self.awaited(before)
+        runs = (self.active, self.retry_run)
+        under_way = {run.due for run in runs if run is not None and run.cause is not Cause.BACKFILL}
+        return {due for due in under_way if due < before} | self.awaited(before)
 
     def may_start(self, due: Instant, now: Instant) -> bool:
         """Law 4: whether a run due at ``due`` may still be started at ``now``."""
