@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core import template
 from scheduler.core.durations import parse_duration
 from scheduler.core.messages import HOUR
 from scheduler.directories import default_socket, default_state_dir, given_by_systemd
@@ -20,10 +21,8 @@ from scheduler.errors import ConfigurationError, Problem
 _PREFIX = "SCHEDULER_"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path, by the kernel
 _HOST_NAME = re.compile(r"[a-z0-9._-]+", re.ASCII)
-# What the daemon tells its tasks; a task that calls the command line hands it on.
-_TOLD_TO_TASKS = frozenset(
-    ("TASK", "RUN_ID", "DUE", "PHASE", "SESSION", "ATTEMPT", "PRIORITY", "MARKET", "EVENT", "SUBJECT")
-)  # fmt: skip
+# What the daemon tells tasks and alerts; a program of theirs that calls the command line hands it on.
+_TOLD = frozenset(name.upper() for name in template.NAMES | template.OF_ALERTS)
 
 
 class Address(NamedTuple):
@@ -176,7 +175,7 @@ def _strange_variables() -> list[tuple[str, str | None]]:
     strange = []
     for name in names:
         rest = name[len(_PREFIX) :].upper()
-        if rest not in known | _TOLD_TO_TASKS:
+        if rest not in known | _TOLD:
             close = get_close_matches(rest, sorted(known), n=1, cutoff=0.7)
             strange.append((name, _PREFIX + close[0] if close else None))
     return strange

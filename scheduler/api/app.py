@@ -9,7 +9,7 @@ from scheduler.api.control import Control
 from scheduler.api.openapi import document_route
 from scheduler.api.operations import Operation, routes
 from scheduler.api.problems import HANDLERS
-from scheduler.api.routes import cache, configuration, events, health, replaced, runs, tasks
+from scheduler.api.routes import cache, configuration, events, health, page, replaced, runs, tasks
 
 # The old paths first: one of them would else be a task's name.
 _SUBJECTS = (health, replaced, configuration, tasks, runs, cache, events)
@@ -22,6 +22,7 @@ def operations(control: Control) -> list[Operation]:
 
 def build_app(control: Control) -> ASGIApp:
     every = operations(control)
-    app = Starlette(routes=[*routes(every), document_route(every)], exception_handlers=dict(HANDLERS))
+    paths = [*routes(every), document_route(every), *page.routes()]
+    app = Starlette(routes=paths, exception_handlers=dict(HANDLERS))
     app.router.redirect_slashes = False  # a path that is wrong is not found
     return app

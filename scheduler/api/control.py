@@ -129,7 +129,7 @@ class Control(Protocol):
     async def metrics(self) -> tuple[bytes, str]:
         """The text, and its content type."""
 
-    async def reload(self, by: Peer) -> Reloaded:
+    async def reload(self, by: Peer, reason: str) -> Reloaded:
         """ConfigurationError, with every problem, when the files were rejected."""
 
     def events(self, wanted: EventsQuery) -> AsyncGenerator[tuple[str, str]]:

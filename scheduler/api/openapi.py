@@ -46,7 +46,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
-        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schemas)
+        paths.setdefault(_shown(each.path), {})[each.method.lower()] = _operation(each, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trading-hours scheduler", "version": version("trading-hours-scheduler")},
@@ -69,11 +69,11 @@ def _models(operations: Iterable[Operation]) -> Iterator[tuple[type[Model], Json
 
 
 def _operation(each: Operation, schemas: Any) -> dict[str, Any]:
-    name = f"{each.method.lower()} {each.path}"
+    name = f"{each.method.lower()} {_shown(each.path)}"
     found: dict[str, Any] = {
         "operationId": re.sub(r"[^a-z]+", "_", name).strip("_"),
         "summary": each.summary,
-        "parameters": [*_path_parameters(each.path), *_query_parameters(each.query)],
+        "parameters": [*_path_parameters(_shown(each.path)), *_query_parameters(each.query)],
         "responses": _responses(each, schemas),
     }
     if each.body is not None:
@@ -81,6 +81,11 @@ def _operation(each: Operation, schemas: Any) -> dict[str, Any]:
         needed = any(field.is_required() for field in each.body.model_fields.values())
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}, "required": needed}
     return found
+
+
+def _shown(path: str) -> str:
+    """Without what only the router wants to know of a parameter."""
+    return re.sub(r":\w+(?=})", "", path)
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

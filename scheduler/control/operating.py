@@ -46,10 +46,11 @@ class TaskControl(TaskView):
     async def run_now(self, task: str, by: Peer, reason: str) -> RanNow:
         name = await self._access.name(by)
         state = self._access.state(task)
+        already = state.active if state.keeps_running else None
         self._access.daemon.handle(RunNow(task))
         due = max(state.by_hand, state.attempts[0])
         for run in (state.active, state.queued):
-            if run is not None and (run.due == state.by_hand or state.keeps_running):
+            if run is not None and run is not already and (run.due == state.by_hand or state.keeps_running):
                 outcome: Literal["started", "queued"] = "started" if run is state.active else "queued"
                 self._access.record("run-now", name, reason, task=task, run_id=run.run_id)
                 return RanNow(task=task, run_id=run.run_id, outcome=outcome, by=name)

@@ -42,11 +42,15 @@ class ControlPlane:
                 *wanted.listen, names=names, token=self._token, may_change=wanted.listen_write
             )
 
+    def attend(self, daemon: Daemon) -> None:
+        """Hear what a daemon does, from before it starts: what it finds missed then counts too."""
+        self._control = DaemonControl(daemon, self._threads)
+
     def serve(self, daemon: Daemon) -> None:
         """From now on until the daemon stops."""
         socket = self._socket
         assert socket is not None
-        manager, control = daemon.manager, DaemonControl(daemon, self._threads)
+        manager, control = daemon.manager, self._control
         app = build_app(control)
 
         def tell(whom: str, status: int, why: str, more: int) -> None:

@@ -74,6 +74,7 @@ class TaskView:
             freshness=None if spec.fresh_within is None else "stale" if state.stale else "fresh",
             paused_until=access.iso_or_none(state.paused_until) if state.paused else None,
             trouble=trouble(state),
+            error=self._latest.errors.get(spec.name, "") if seen["consecutive_failures"] else "",
         )
 
     async def detail(self, task: str) -> TaskDetail:

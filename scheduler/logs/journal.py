@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 
-from scheduler.logs.render import text_of
+from scheduler.render import text_of
 
 SOCKET = "/run/systemd/journal/socket"
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TextIO
 
 import structlog
 
+from scheduler import render
 from scheduler.core.messages import MILLISECOND, SECOND, Instant
-from scheduler.logs import render
 from scheduler.logs.journal import JournalWriter
 from scheduler.logs.stream import StreamWriter
 

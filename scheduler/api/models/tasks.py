@@ -33,6 +33,7 @@ class TaskStatus(Model):
     freshness: Literal["fresh", "stale"] | None = Field(description="None without `fresh_within`")
     paused_until: Time | None = None
     trouble: str = Field(default="", description="why it does not do its work, in words")
+    error: str = Field(default="", description="of the latest failure, until it has done well again")
 
 
 class Tasks(Model):

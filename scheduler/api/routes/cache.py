@@ -28,7 +28,7 @@ def operations(control: Control) -> list[Operation]:
         cache.delete(namespace, key)
         return CacheChanged(namespace=namespace, key=key)
 
-    one = "/api/cache/{namespace}/{key}"
+    one = "/api/cache/{namespace}/{key:path}"  # a key may have slashes
     unknown = HTTPStatus.NOT_FOUND
     return [
         Operation("GET", "/api/cache", "Statistics.", stats, Caches),

@@ -8,12 +8,13 @@ from scheduler.api.control import Control
 from scheduler.api.models.files import Reloaded
 from scheduler.api.models.runs import Plan, PlanQuery
 from scheduler.api.models.system import Markets, MarketsQuery
+from scheduler.api.models.tasks import ActRequest
 from scheduler.api.operations import Asked, Operation
 
 
 def operations(control: Control) -> list[Operation]:
     async def reload(asked: Asked) -> Reloaded:
-        return await control.reload(asked.by)
+        return await control.reload(asked.by, asked.body.reason)
 
     async def markets(asked: Asked) -> Markets:
         return control.markets(asked.query)
@@ -23,8 +24,8 @@ def operations(control: Control) -> list[Operation]:
 
     return [
         Operation(
-            "POST", "/api/reload", "Take the files as they are now.", reload, Reloaded, changes=True,
-            errors=(HTTPStatus.CONFLICT,),
+            "POST", "/api/reload", "Take the files as they are now.", reload, Reloaded,
+            body=ActRequest, changes=True, errors=(HTTPStatus.CONFLICT,),
         ),
         Operation("GET", "/api/markets", "The phases of the markets.", markets, Markets, query=MarketsQuery),
         Operation(
