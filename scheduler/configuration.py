@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scheduler.calendars import Built, Calendars
+from scheduler.core.alerting import Alert
 from scheduler.core.market import MarketTable
 from scheduler.core.marketspec import MarketsFile
 from scheduler.core.messages import SECOND, CacheSpec, Instant, TaskSpec
@@ -76,6 +77,7 @@ class Configuration:
     sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     trail: tuple[Entry, ...] | None = ()  # of the amendments: what operators changed so far; None: unknown
+    alerts: tuple[Alert, ...] = ()
 
 
 Loader = Callable[[Window], Configuration]
@@ -193,7 +195,7 @@ class FileLoader:
         self._check_existence(built)
         return Configuration(
             config.tasks, built.tables, config.timezone, config.caches, markets.default, config.reload,
-            config.sources, (*built.warnings, *unread), self._trail,
+            config.sources, (*built.warnings, *unread), self._trail, config.alerts,
         )  # fmt: skip
 
     def _read_trail(self) -> tuple[str, ...]:
@@ -220,6 +222,10 @@ class FileLoader:
         """A problem with a value of a task (``key``: its key), at its place in the files as last loaded."""
         entry = next(entry for entry in self._files.tasks.tasks if entry.name == task)
         return entry.problem(message, *path, key=key)
+
+    def alert_problem(self, at: int, message: str) -> Problem:
+        """A problem with what the alert at this position sends to."""
+        return Problem(self._files.tasks.alert_marks[at], message)
 
     def keep_accepted(self) -> None:
         """Keep a copy of the files that are now in force, for ``check --diff``. OSError."""

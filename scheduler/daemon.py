@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from scheduler import logs, reports
+from scheduler.accounting import Accounting
 from scheduler.cache import SharedCache
 from scheduler.clock import Clock, ScaledClock, VirtualClock
 from scheduler.configuration import Configuration, Loader, Window
 from scheduler.context import Context
 from scheduler.core import events
+from scheduler.core.accounting import expectations
 from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
@@ -160,7 +162,11 @@ class Daemon:
         self._lock = StateLock(self._state)
         try:
             self._claim()
-            self._ledger = Ledger(self._state / "ledger.db", on_trouble=self._ledger_trouble)
+            self._ledger = Ledger(
+                self._state / "ledger.db",
+                on_trouble=self._ledger_trouble,
+                timer=lambda: self._clock.monotonic() / SECOND,
+            )
             try:
                 await self._start()
             except BaseException:
@@ -202,6 +208,13 @@ class Daemon:
             on_over=self._recovered,
             on_lag=lambda mean: self.handle(LoopLag(mean)),
         )
+        self.accounting = Accounting(
+            evidence=self._ledger.evidence,
+            tasks=lambda: expectations(self.engine.tasks.values()),
+            now=self._clock.now,
+            in_thread=self._in_thread,
+            say=self._report,
+        )
         if isinstance(self._clock, ScaledClock):
             self._clock.begin()  # loading takes seconds, which at a hundred times the speed are minutes
         self._began = self._clock.monotonic()
@@ -221,6 +234,7 @@ class Daemon:
             self.manager.start_task(self._saves.watch(), "scheduler/watch")
         if not isinstance(self._clock, VirtualClock):  # whose loop jumps: real time means nothing there
             self.loop_watch.start()
+            self.manager.start_task(self.accounting.watch(), "scheduler/accounting")
 
     def abandon_start(self) -> None:
         """Let a ``start`` that still loads end with StartAbandoned, before anything is due."""
@@ -263,13 +277,8 @@ class Daemon:
         self._ledger.close()
         self._lock.release()
         uptime = format_duration((self._clock.monotonic() - self._began) // SECOND * SECOND)
-        self._say(
-            events.DAEMON_STOPPED,
-            "warning" if left else "info",
-            waited_for=waiting,
-            left_behind=left,
-            uptime=uptime,
-        )
+        told = {"waited_for": waiting, "left_behind": left, "uptime": uptime}
+        self._announced(Announce(events.DAEMON_STOPPED, "warning" if left else "info", told))
 
     @property
     def stop_limit(self) -> float:
@@ -329,7 +338,7 @@ class Daemon:
         return self._clock.monotonic() - self._began
 
     def report(self, announcements: Iterable[Announce]) -> None:
-        """Say it, and let `on` tasks hear of it."""
+        """Say it, and let `on` tasks hear of it; once the daemon has ended it is only said."""
         self._report(announcements)
 
     async def durable(self) -> None:

@@ -17,7 +17,7 @@ from scheduler import calendars
 from scheduler.calendars import calendar_rows
 from scheduler.codecheck import Code, read_code
 from scheduler.configuration import ACCEPTED, Configuration, FileLoader, Window, file_zone
-from scheduler.core.messages import Instant
+from scheduler.core.messages import Instant, Work
 from scheduler.core.plan import counts, plan
 from scheduler.errors import ConfigurationError, Problem, UsageError
 from scheduler.executors import TargetError
@@ -70,6 +70,12 @@ def check(settings: Settings, now: Instant) -> Checked:
             problems.append(loader.problem(spec.name, f"with: {message}", *path, key=bool(given)))
         if found.file is not None:
             codes.append(Code(spec.name, found.file, found.name, found.isolation))
+    for at, alert in enumerate(configuration.alerts):
+        if alert.command:
+            try:
+                check_target(Work(argv=alert.command))
+            except TargetError as error:
+                problems.append(loader.alert_problem(at, f"command: {error}"))
     uncertain = [f"warning: {text}" for text in _uncertain(configuration, now)]
     return Checked(configuration, problems, uncertain + [str(problem) for problem in read_code(codes)])
 

@@ -35,6 +35,7 @@ _SETTINGS = {  # of the files besides tasks and calendars; as they are called th
     "caches": "cache",
     "default_market": "default",
     "reload": "reload",
+    "alerts": "alerts",
 }
 _FARTHEST = 7 * DAY  # how far ahead a difference in runs is looked for
 _MOST_DIFFERENCES = 20  # lines

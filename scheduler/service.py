@@ -10,13 +10,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import uvloop
 
 from scheduler import logs
+from scheduler.alerts import PARTING, Alerts
 from scheduler.clock import Clock, ScaledClock, SystemClock, VirtualClock, VirtualTimeLoop
 from scheduler.configuration import FileLoader, file_zone
 from scheduler.core import events
@@ -30,6 +31,7 @@ from scheduler.marketfile import AMENDMENTS
 from scheduler.notify import Heartbeat, Notifier
 from scheduler.runs import ThreadWatch, prints_logged, program_task, threads_in_the_way
 from scheduler.settings import Settings, unknown_variables
+from scheduler.telling import alerts_of, say_withheld
 
 if TYPE_CHECKING:
     from scheduler.control import ControlPlane
@@ -48,7 +50,7 @@ def run(settings: Settings) -> None:
     from scheduler.control import ControlPlane  # noqa: PLC0415 - a web framework: rehearsals do without
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, no status reaches us
-    clock, plane = SystemClock(), ControlPlane(settings.socket)
+    clock, plane = SystemClock(), ControlPlane(settings)
     if sys.stderr is not None:
         faulthandler.enable()  # a watchdog that aborts us shall have all the stacks
     _configure_logs(settings, clock)
@@ -58,19 +60,28 @@ def run(settings: Settings) -> None:
         plane.claim()
         _adopt(settings.state_dir)
 
-    daemon_of = lambda: Daemon(  # noqa: E731 - made inside the loop it belongs to
-        loader,
-        load_in_force=loader.in_force,
-        state=settings.state_dir,
-        clock=clock,
-        python_path=settings.python_path,
-        watched=settings.config_dir,
-        accepted=loader.keep_accepted,
-        claim=claim,
-        long_running_after=settings.long_running,
-    )
+    def daemon_of() -> Daemon:
+        daemon = Daemon(
+            loader,
+            load_in_force=loader.in_force,
+            state=settings.state_dir,
+            clock=clock,
+            python_path=settings.python_path,
+            watched=settings.config_dir,
+            accepted=loader.keep_accepted,
+            claim=claim,
+            long_running_after=settings.long_running,
+        )
+        plane.attend(daemon)
+        return daemon
+
     with closing(plane), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        serving = _serve(daemon_of, notifier=Notifier(clock.monotonic), plane=plane)
+        serving = _serve(
+            daemon_of,
+            notifier=Notifier(clock.monotonic),
+            plane=plane,
+            alerts_of=lambda daemon: alerts_of(daemon, clock),
+        )
         _run_to_its_end(runner, _contained(serving))
 
 
@@ -176,8 +187,18 @@ async def _serve(
     *,
     notifier: Notifier | None = None,
     plane: ControlPlane | None = None,
+    alerts_of: Callable[[Daemon], Alerts] | None = None,
 ) -> None:
     daemon = daemon_of()
+    # Closed last: they tell of the end, too.
+    async with nullcontext() if alerts_of is None else aclosing(alerts_of(daemon)):
+        await _serve_daemon(daemon, end, notifier, plane)
+    logs.flush()
+
+
+async def _serve_daemon(
+    daemon: Daemon, end: End | None, notifier: Notifier | None, plane: ControlPlane | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -210,6 +231,8 @@ async def _serve(
         notifier.ready(daemon.status_line())
         heartbeat = Heartbeat(notifier, overdue=daemon.overdue, status=daemon.status_line, withheld=_withheld)
         daemon.on_change = heartbeat.stir
+    else:
+        say_withheld(daemon)
     if end is not None:
         daemon.manager.start_task(end(stop), "scheduler/end")
     try:
@@ -217,9 +240,8 @@ async def _serve(
     finally:
         if notifier is not None:
             heartbeat.close()
-            notifier.stopping("waiting for runs to end", daemon.stop_limit)
+            notifier.stopping("waiting for runs to end", daemon.stop_limit + PARTING)
         await daemon.stop()
-        logs.flush()
 
 
 def _withheld(late: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core import template
 from scheduler.core.durations import parse_duration
 from scheduler.core.messages import HOUR
 from scheduler.directories import default_socket, default_state_dir, given_by_systemd
@@ -18,10 +20,9 @@ from scheduler.errors import ConfigurationError, Problem
 
 _PREFIX = "SCHEDULER_"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path, by the kernel
-# What the daemon tells its tasks; a task that calls the command line hands it on.
-_TOLD_TO_TASKS = frozenset(
-    ("TASK", "RUN_ID", "DUE", "PHASE", "SESSION", "ATTEMPT", "PRIORITY", "MARKET", "EVENT", "SUBJECT")
-)  # fmt: skip
+_HOST_NAME = re.compile(r"[a-z0-9._-]+", re.ASCII)
+# What the daemon tells tasks and alerts; a program of theirs that calls the command line hands it on.
+_TOLD = frozenset(name.upper() for name in template.NAMES | template.OF_ALERTS)
 
 
 class Address(NamedTuple):
@@ -58,6 +59,25 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _names(value: object) -> object:
+    """Of hosts, by commas; they are compared in lower case and without a final dot."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(part.strip().lower().removesuffix(".") for part in value.split(",") if part.strip())
+    wrong = next((name for name in names if not _HOST_NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is not the name of a host; write names such as scheduler.desk.example")
+    return names
+
+
+def _yes_or_no(value: object) -> object:
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    found = known.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return found
+
+
 def _duration(value: object) -> int:
     """Nanoseconds, which a default already is."""
     return value if isinstance(value, int) else parse_duration(str(value))
@@ -72,6 +92,12 @@ def _group(value: object) -> str:
 
 def _default_config_dir() -> Path:
     return given_by_systemd("CONFIGURATION_DIRECTORY") or Path("/etc/scheduler")
+
+
+def _default_token_file() -> Path | None:
+    given = given_by_systemd("CREDENTIALS_DIRECTORY")
+    token = None if given is None else given / "api-token"
+    return token if token is not None and token.exists() else None
 
 
 def _default_socket(so_far: dict[str, Any]) -> Path:
@@ -89,6 +115,9 @@ class Settings(BaseSettings):
         default_factory=_default_socket, validate_default=True
     )
     listen: Annotated[Annotated[Address, PlainValidator(_address)] | None, NoDecode] = None
+    token_file: Annotated[Path, PlainValidator(_absolute)] | None = Field(default_factory=_default_token_file)
+    listen_write: Annotated[bool, BeforeValidator(_yes_or_no)] = False
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_names), NoDecode] = ()
     log_format: Annotated[Literal["auto", "console", "json", "journal"], BeforeValidator(_lower)] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
@@ -146,7 +175,7 @@ def _strange_variables() -> list[tuple[str, str | None]]:
     strange = []
     for name in names:
         rest = name[len(_PREFIX) :].upper()
-        if rest not in known | _TOLD_TO_TASKS:
+        if rest not in known | _TOLD:
             close = get_close_matches(rest, sorted(known), n=1, cutoff=0.7)
             strange.append((name, _PREFIX + close[0] if close else None))
     return strange

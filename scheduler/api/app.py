@@ -10,9 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.control import Control
 from scheduler.api.openapi import document_route
-from scheduler.api.operations import Operation
+from scheduler.api.operations import Operation, routes
 from scheduler.api.problems import HANDLERS, problem
-from scheduler.api.routes import cache, configuration, events, health, replaced, runs, tasks
+from scheduler.api.routes import cache, configuration, events, health, page, replaced, runs, tasks
 
 # The old paths first: one of them would else be a task's name.
 _SUBJECTS = (health, replaced, configuration, tasks, runs, cache, events)
@@ -25,8 +25,8 @@ def operations(control: Control) -> list[Operation]:
 
 def build_app(control: Control) -> ASGIApp:
     every = operations(control)
-    routes = [each.route() for each in every]
-    app = Starlette(routes=[*routes, document_route(every)], exception_handlers=dict(HANDLERS))
+    paths = [*routes(every), document_route(every), *page.routes()]
+    app = Starlette(routes=paths, exception_handlers=dict(HANDLERS))
     app.router.redirect_slashes = False  # a path that is wrong is not found
     return _says_that_it_stops(app)
 

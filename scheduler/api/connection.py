@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -17,11 +18,13 @@ from scheduler.api.control import Peer
 from scheduler.api.problems import raw_problem
 
 Own: TypeAlias = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]  # starts a task that has an owner
+Turned: TypeAlias = Callable[[Peer, int, str], None]  # away: whom, the status, and why
 
 LONGEST_REQUEST: Final = 64 << 10  # bytes, head and body together
 PATIENCE: Final = 10.0  # seconds that a client gets to send a request, and to take an answer
 KEEP_ALIVE: Final = 15  # seconds between requests
-MOST_CONNECTIONS: Final = 64
+MOST_CONNECTIONS: Final = 64  # of one listener
+MOST_WAITING: Final = 16  # requests of one connection behind the one that is answered
 
 _UCRED: Final = struct.Struct("iII")  # pid, uid, gid
 
@@ -29,18 +32,24 @@ _UCRED: Final = struct.Struct("iII")  # pid, uid, gid
 class Connection(HttpToolsProtocol):
     """Made by the server for each client that connects."""
 
-    def __init__(self, config: Config, state: ServerState, own: Own) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, own: Own, turned_away: Turned, *, may_change: bool
+    ) -> None:
         loop = cast("asyncio.AbstractEventLoop", _OwnedTasks(own))
         super().__init__(config, state, {}, loop)
+        self._turned_away = turned_away
+        self._may_change = may_change
         self._received = 0  # bytes of the request that is on its way
         self._in_head = True
         self._limit: asyncio.TimerHandle | None = None
+        self._when_lost: list[Callable[[], object]] = []
 
     # Beginning and end.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
-        self.app_state = {"peer": _peer(transport)}
+        self._peer = _peer(transport, may_change=self._may_change)
+        self.app_state = {"peer": self._peer, "when_lost": self._when_lost.append}
         self._limit_time()
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"there are {MOST_CONNECTIONS} connections already")
@@ -48,6 +57,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lift_limit()
         super().connection_lost(exc)
+        for call in self._when_lost:
+            call()
 
     # A request comes in.
 
@@ -64,6 +75,12 @@ class Connection(HttpToolsProtocol):
             super().data_received(part)
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_WAITING:
+            self._turned_away(
+                self._peer, HTTPStatus.TOO_MANY_REQUESTS, f"{MOST_WAITING} requests wait already"
+            )
+            self.cut_off()  # an answer would come in the middle of another
+            raise httptools.HttpParserError  # so that the rest is not even read
         self._in_head = True
         self._limit_time()
         super().on_message_begin()
@@ -80,7 +97,8 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's name for: this is no HTTP."""
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+        if not self.transport.is_closing():
+            self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     # An answer goes out.
 
@@ -118,6 +136,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, status: int, detail: str) -> None:
+        self._turned_away(self._peer, status, detail)
         self.transport.write(raw_problem(status, detail))
         self.transport.close()  # when that is sent, or the time is over
         self._limit_time()
@@ -134,7 +153,10 @@ class _OwnedTasks:
         return self._own(work)
 
 
-def _peer(transport: asyncio.Transport) -> Peer:
+def _peer(transport: asyncio.Transport, *, may_change: bool) -> Peer:
     connected = transport.get_extra_info("socket")
-    pid, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(uid, pid)
+    if connected.family == socket.AF_UNIX:
+        pid, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return Peer(uid, pid, may_change=may_change)
+    host, port = (transport.get_extra_info("peername") or ("gone already", 0))[:2]
+    return Peer(None, 0, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", may_change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
@@ -132,5 +132,5 @@ class Control(Protocol):
     async def reload(self, by: Peer, reason: str) -> Reloaded:
         """ConfigurationError, with every problem, when the files were rejected."""
 
-    def events(self, wanted: EventsQuery) -> AsyncIterator[tuple[str, str]]:
+    def events(self, wanted: EventsQuery) -> AsyncGenerator[tuple[str, str]]:
         """What happens from now on, as a name and a JSON text. It ends when the reader is too slow."""

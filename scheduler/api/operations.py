@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, get_origin
@@ -45,10 +45,7 @@ class Operation:
     errors: tuple[HTTPStatus, ...] = ()  # beside those that any operation may answer with
     subject: str = ""
 
-    def route(self) -> Route:
-        return Route(self.path, self._endpoint, methods=[self.method])
-
-    async def _endpoint(self, request: Request) -> Response:
+    async def perform(self, request: Request) -> Response:
         by = peer(request)
         if self.changes and not by.may_change:
             raise HTTPException(HTTPStatus.FORBIDDEN, "this connection may only look")
@@ -56,6 +53,21 @@ class Operation:
         body = None if self.body is None else await read(request, self.body)
         found = await self.handle(Asked(request.path_params, query, body, by, request))
         return found if isinstance(found, Response) else answer(found)
+
+
+def routes(operations: Iterable[Operation]) -> list[Route]:
+    """One for each path, so that a wrong method is told of all the others."""
+    paths: dict[str, dict[str, Operation]] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method] = each
+    return [Route(path, _endpoint(methods), methods=list(methods)) for path, methods in paths.items()]
+
+
+def _endpoint(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await methods["GET" if request.method == "HEAD" else request.method].perform(request)
+
+    return endpoint
 
 
 def _query(request: Request, model: type[Query]) -> Query:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from scheduler.api.guard import Door
 from scheduler.errors import ConfigurationError, SocketInUseError
 
 BACKLOG: Final = 64  # connections that wait to be accepted
@@ -22,19 +23,21 @@ _MODE: Final = 0o660  # for the daemon's user and group
 class ControlSocket:
     """Listens at ``path`` from now on, so that clients wait for a daemon that is still starting."""
 
-    def __init__(self, path: Path) -> None:
-        """SocketInUseError when somebody answers there, ConfigurationError when it cannot be made.
+    def __init__(self, path: Path, names: frozenset[str] = frozenset()) -> None:
+        """``names`` of hosts by which a proxy reaches it.
 
+        SocketInUseError when somebody answers there, ConfigurationError when it cannot be made.
         It takes two seconds at most.
         """
         self._path = path
+        self.door = Door(names)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _lock(directory, path)
                 _clear(path)
-                self.socket = _bound(path)
+                self.sockets = [_bound(path)]
             finally:
                 os.close(directory)
             self._file = _identity(path)
@@ -43,6 +46,11 @@ class ControlSocket:
                 f"the control socket {path} cannot be made: {error.strerror or error}; "
                 "name another with SCHEDULER_SOCKET"
             ) from None
+
+    @property
+    def places(self) -> list[str]:
+        """Where it listens."""
+        return [str(self._path)]
 
     def remove(self) -> None:
         """Remove the file, unless another has taken its place."""
@@ -54,7 +62,8 @@ class ControlSocket:
     def close(self) -> None:
         """Remove it and stop listening. Idempotent."""
         self.remove()
-        self.socket.close()
+        for each in self.sockets:
+            each.close()
 
 
 def _lock(directory: int, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from scheduler.api.models.system import EventsQuery
@@ -76,7 +76,7 @@ class Stream:
             for reader in readers:
                 reader.give(("run", text))
 
-    async def events(self, wanted: EventsQuery) -> AsyncIterator[Item]:
+    async def events(self, wanted: EventsQuery) -> AsyncGenerator[Item]:
         """From now on. Names: ``log`` and ``run``; "" when there is nothing to tell. Ends where it lost."""
         reader = Reader(wanted)
         self._readers.add(reader)

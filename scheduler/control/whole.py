@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import version
@@ -36,17 +36,20 @@ from scheduler.core.messages import SECOND, Instant
 from scheduler.daemon import Daemon
 from scheduler.errors import ConfigurationError, LedgerError, Problem
 from scheduler.ledger import read_latest
+from scheduler.metrics import CONTENT_TYPE, Metrics
 
 
 class DaemonControl:
     """Its parts by subject, and what concerns all of it."""
 
     def __init__(self, daemon: Daemon, threads: Executor) -> None:
-        """``threads`` run what may block; tasks may hang in those of the loop."""
+        """Of a daemon that has not started yet. ``threads`` run what may block."""
         self._daemon = daemon
         self._access = access = Access(daemon, threads)
         self._latest = Latest()
         self._stream = Stream(access)
+        self._metrics = Metrics(daemon)
+        self._threads = threads
         self._process = psutil.Process()
         self._looked: tuple[Instant, Process] | None = None  # monotonic, and what was seen then
         self._version = version("trading-hours-scheduler")
@@ -133,9 +136,10 @@ class DaemonControl:
         return found
 
     def _of_ledger(self) -> LedgerStatus:
-        ledger = self._daemon.ledger
+        ledger, audit = self._daemon.ledger, self._daemon.accounting.latest
         return LedgerStatus(
-            expected=0, accounted=0, in_flight=0, unaccounted=0, audited=None,
+            expected=audit.expected, accounted=audit.accounted, in_flight=audit.in_flight,
+            unaccounted=audit.unaccounted, audited=self._access.iso_or_none(audit.at),
             queued=ledger.queued, dropped=ledger.dropped, degraded=ledger.degraded, commits=ledger.commits,
             last_commit_seconds=round(ledger.last_commit_seconds, 6),
         )  # fmt: skip
@@ -144,7 +148,7 @@ class DaemonControl:
         return markets(self._access, wanted)
 
     async def metrics(self) -> tuple[bytes, str]:
-        return b"", "text/plain; version=0.0.4; charset=utf-8"
+        return await self._metrics.exposition(self._threads), CONTENT_TYPE
 
     async def reload(self, by: Peer, reason: str) -> Reloaded:
         name = await self._access.name(by)
@@ -166,5 +170,5 @@ class DaemonControl:
         same = not (found.added or found.removed or found.changed or found.settings or found.markets)
         return found.model_copy(update={"unchanged": same and not found.differences})
 
-    def events(self, wanted: EventsQuery) -> AsyncIterator[tuple[str, str]]:
+    def events(self, wanted: EventsQuery) -> AsyncGenerator[tuple[str, str]]:
         return self._stream.events(wanted)

@@ -12,6 +12,9 @@ DAEMON_STOPPED: Final = "daemon.stopped"
 DAEMON_THREADS_LEFT: Final = "daemon.threads_left"
 CONTAINMENT_REDUCED: Final = "containment.reduced"
 
+API_LISTENING: Final = "api.listening"
+API_REFUSED: Final = "api.refused"
+
 CONFIG_LOADED: Final = "config.loaded"
 CONFIG_RELOADED: Final = "config.reloaded"
 CONFIG_REJECTED: Final = "config.rejected"
@@ -64,6 +67,15 @@ LEDGER_DEGRADED: Final = "ledger.degraded"
 LEDGER_RECOVERED: Final = "ledger.recovered"
 LEDGER_REPLACED: Final = "ledger.replaced"
 LEDGER_LOST: Final = "ledger.lost"
+LEDGER_BEHIND: Final = "ledger.behind"
+LEDGER_CAUGHT_UP: Final = "ledger.caught_up"
+
+ALERT_FAILED: Final = "alert.failed"
+ALERT_RECOVERED: Final = "alert.recovered"
+ALERT_DROPPED: Final = "alert.dropped"
+ALERT_WITHHELD: Final = "alert.withheld"
+HEARTBEAT_WITHHELD: Final = "heartbeat.withheld"
+HEARTBEAT_RESUMED: Final = "heartbeat.resumed"
 
 ALL: Final = frozenset(
     value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str)
@@ -79,5 +91,19 @@ UNHEARD: Final = {
     DAEMON_STOPPED: _AFTER,
     DAEMON_THREADS_LEFT: _AFTER,
     TASK_TRACEBACK: "what happens is run.failed",
+    ALERT_WITHHELD: "it is of rehearsals",
 }
 """What an ``on`` task can never hear of, and why."""
+
+_OF_ALERTS: Final = "an alert that fails cannot tell of itself"
+
+UNTOLD: Final = {
+    CONTAINMENT_REDUCED: _BEFORE,
+    DAEMON_THREADS_LEFT: "nothing is told any more",
+    TASK_TRACEBACK: UNHEARD[TASK_TRACEBACK],
+    ALERT_FAILED: _OF_ALERTS,
+    ALERT_RECOVERED: _OF_ALERTS,
+    ALERT_DROPPED: _OF_ALERTS,
+    ALERT_WITHHELD: UNHEARD[ALERT_WITHHELD],
+}
+"""What ``alerts:`` can never tell of, and why."""

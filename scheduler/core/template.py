@@ -10,6 +10,13 @@ NAMES: Final = frozenset(
     ("task", "run_id", "due", "session", "phase", "attempt", "priority", "market", "event", "subject")
 )
 
+"""In the command of a task."""
+
+OF_ALERTS: Final = frozenset(
+    ("event", "level", "subject", "task", "market", "summary", "at", "host", "count", "recovered")
+)
+"""In the command of an alert."""
+
 
 def placeholders(text: str) -> list[str]:
     """The names in a template, as they are written; ``{{`` and ``}}`` are braces. ValueError otherwise."""

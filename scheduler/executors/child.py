@@ -70,7 +70,13 @@ class Child:
     """A running process. OSError from the constructor when it cannot be started."""
 
     def __init__(
-        self, job: Job, argv: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+        self,
+        job: Job,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        *,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._job = job
@@ -89,7 +95,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 limited(job.spec.work, argv),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=write_end,
                 stderr=write_end,
                 env={**_inherited(), **environment, **self._mark},

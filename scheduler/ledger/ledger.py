@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from scheduler.core.messages import DAY, Duration, Facts, Instant, Record, Remembered, TaskHistory
 from scheduler.errors import LedgerError
 from scheduler.ledger import reader
+from scheduler.ledger.evidence import Evidence
 from scheduler.ledger.store import Job
 from scheduler.ledger.writer import OnTrouble, Writer
 
 T = TypeVar("T")
 
 _NONE: Mapping[str, Instant] = {}
+_AUDIT_PATIENCE = 10.0  # seconds that an audit waits for the disk
 
 
 class Ledger:
@@ -127,6 +129,21 @@ class Ledger:
         """The median of the last completed runs; None without one."""
         return self._read(lambda connection: reader.durations(connection, [task]).get(task), None)
 
+    @contextmanager
+    def evidence(self) -> Iterator[Evidence | None]:
+        """What is on record of all that was recorded so far; None while the disk does not take it all.
+
+        For threads: it blocks. LedgerError.
+        """
+        if not self.flush(_AUDIT_PATIENCE) or self._writer.store is None:
+            yield None
+            return
+        with closing(reader.open_for_reading(self.path)) as connection:
+            try:
+                yield Evidence(connection)
+            except sqlite3.Error as error:
+                raise LedgerError(f"{self.path} cannot be read: {error}") from error
+
     def _read(self, read: Callable[[sqlite3.Connection], T], without_file: T) -> T:
         """Ask the file, once what was recorded so far is in it. Blocks: for starting and for threads."""
         self.flush()
@@ -140,7 +157,8 @@ class Ledger:
 
     # For the metrics.
 
-    def unaccounted(self) -> int:
+    @property
+    def unfinished(self) -> int:
         """How many runs are on the disk as queued or running."""
         store = self._writer.store
         return len(store.unfinished) if store else 0
@@ -163,6 +181,11 @@ class Ledger:
     @property
     def commits(self) -> int:
         return self._writer.commits
+
+    @property
+    def commit_seconds(self) -> float:
+        """In all commits together."""
+        return self._writer.commit_seconds
 
     @property
     def last_commit_seconds(self) -> float:

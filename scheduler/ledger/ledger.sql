@@ -243,3 +243,19 @@ SELECT due, runs.task, attempt, tasks.name, ended - started FROM runs JOIN tasks
 WHERE (due, runs.task, attempt) < (?, ?, ?) AND status = 'completed' AND ended >= started
     AND tasks.name IN (SELECT value FROM json_each(?))
 ORDER BY due DESC, runs.task DESC, attempt DESC LIMIT ?;
+
+-- name: plain_outcomes
+-- In the order of the key, so that the inner groups need no sorting.
+SELECT tasks.name, count(*) FROM (
+    SELECT due, task, max(count) > 1 OR max(cause IN ('manual', 'event')) AS odd
+    FROM runs
+    WHERE due >= :since AND due < :until AND status NOT IN ('queued', 'running')
+    GROUP BY due, task
+) AS outcomes JOIN tasks ON tasks.id = outcomes.task
+GROUP BY outcomes.task HAVING max(odd) = 0;
+
+-- name: outcomes
+SELECT tasks.name, due, last_due FROM runs JOIN tasks ON tasks.id = runs.task
+WHERE ((due >= :since AND due < :until) OR (last_due >= :since AND due < :since))
+    AND tasks.name IN (SELECT value FROM json_each(:names))
+    AND status IN (SELECT value FROM json_each(:statuses));

@@ -47,7 +47,7 @@ class Writer:
     ) -> None:
         self.degraded = False
         self.commits = 0
-        self.last_commit_seconds = 0.0
+        self.commit_seconds = self.last_commit_seconds = 0.0
         self._path = path
         self._on_trouble = on_trouble
         self._timer = timer
@@ -203,6 +203,7 @@ class Writer:
             began = self._timer()
             self._write(self.store, batch, jobs)
             self.last_commit_seconds = self._timer() - began
+            self.commit_seconds += self.last_commit_seconds
             self.commits += 1
             written += len(batch)
             for _ in jobs:

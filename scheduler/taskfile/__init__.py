@@ -11,9 +11,10 @@ silent; ``compiling`` adds the markets and the other tasks; ``merging`` and ``fi
 
 from __future__ import annotations
 
+from scheduler.core.alerting import Alert
 from scheduler.taskfile.files import read_tasks, task_files, task_from_options
 from scheduler.taskfile.models import tasks_schema
-from scheduler.taskfile.result import Alert, Config, TaskFile, in_order
+from scheduler.taskfile.result import Config, TaskFile, in_order
 
 __all__ = [
     "Alert",

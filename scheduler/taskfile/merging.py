@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from scheduler.core.alerting import Alert
 from scheduler.core.messages import CacheSpec
 from scheduler.errors import Mark, Problem
 from scheduler.taskfile.compiling import Entry, PhaseUse
 from scheduler.taskfile.complaints import problems_of
 from scheduler.taskfile.models import AlertModel, FileModel, keys_at
-from scheduler.taskfile.result import Alert, TaskFile, in_order
+from scheduler.taskfile.result import TaskFile, in_order
 from scheduler.yamlfile import MapNode
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Merger:
             bundles=bundles,
             bundle_phases=tuple(phases),
             alerts=(*file.alerts, *self._alerts(model.alerts, root)),
+            alert_marks=(*file.alert_marks, *_alert_marks(model.alerts, root)),
             sources=(*file.sources, path),
         )
 
@@ -128,6 +130,11 @@ class Merger:
             Alert(model.webhook, tuple(model.command or ()), tuple(model.events or ()), model.heartbeat)
             for model in models
         ]
+
+
+def _alert_marks(models: list[AlertModel], root: MapNode) -> Iterable[Mark]:
+    for at, model in enumerate(models):
+        yield root.at(("alerts", at, "command") if model.command else ("alerts", at))
 
 
 def _map_at(root: MapNode, *path: str) -> MapNode | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from scheduler.taskfile.values import (
+    AlertCommand,
     Anchors,
     AnyText,
     Command,
@@ -28,6 +29,7 @@ from scheduler.taskfile.values import (
     Phases,
     Target,
     Text,
+    ToldEventNames,
     Url,
     Variable,
     Zone,
@@ -89,8 +91,8 @@ class AlertModel(Model):
     """A sink with the events it gets, or a heartbeat."""
 
     webhook: Url | None = None
-    command: Command | None = None
-    events: EventNames | None = None
+    command: AlertCommand | None = None
+    events: ToldEventNames | None = None
     heartbeat: Url | None = None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
+from scheduler.core.alerting import Alert
 from scheduler.core.messages import CacheSpec
 from scheduler.errors import ConfigurationError, Mark, Problem
 from scheduler.taskfile.compiling import Compiler, Entry, PhaseUse, unknown_market
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from scheduler.core.messages import TaskSpec
 
 DEFAULT_TIMEZONE = "Asia/Kolkata"  # of the default market
-
-
-class Alert(NamedTuple):
-    """A sink (webhook or command) with its events, or a URL that is called while all is well."""
-
-    webhook: str | None
-    command: tuple[str, ...]
-    events: tuple[str, ...]
-    heartbeat: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +46,7 @@ class TaskFile:
     bundles: Mapping[str, Bundle] = field(default_factory=lambda: DEFAULT_BUNDLES)
     bundle_phases: tuple[PhaseUse, ...] = ()  # that `priorities` name
     alerts: tuple[Alert, ...] = ()
+    alert_marks: tuple[Mark, ...] = ()  # where each of them is
     sources: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
 

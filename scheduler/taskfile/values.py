@@ -7,7 +7,7 @@ ours or raises ValueError with a sentence, and the JSON Schema that an editor ge
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -125,14 +125,25 @@ def _event(value: object) -> str:
     return text
 
 
-def _template(value: object) -> str:
-    """Text with ``{name}`` in it, of which each must be known; ``{{`` stands for a brace."""
-    text = _any_text(value)
-    for written in template.placeholders(text):
-        if written not in template.NAMES:
-            known = f"; known are {', '.join(sorted(template.NAMES))}, and {{{{ and }}}} are braces"
-            raise ValueError(f"{{{written}}} cannot be filled in{suggest(written, template.NAMES) or known}")
+def _told_event(value: object) -> str:
+    text = _event(value)
+    if text in events.UNTOLD:
+        raise ValueError(f"{text} can never be told: {events.UNTOLD[text]}")
     return text
+
+
+def _template(names: Collection[str]) -> Callable[[object], str]:
+    """Text with ``{name}`` in it, of which each must be known; ``{{`` stands for a brace."""
+
+    def validate(value: object) -> str:
+        text = _any_text(value)
+        for written in template.placeholders(text):
+            if written not in names:
+                known = f"; known are {', '.join(sorted(names))}, and {{{{ and }}}} are braces"
+                raise ValueError(f"{{{written}}} cannot be filled in{suggest(written, names) or known}")
+        return text
+
+    return validate
 
 
 def _command(value: object) -> object:
@@ -216,6 +227,9 @@ Memory: TypeAlias = Annotated[int, Parsed(_memory, {**_STRING, "pattern": f"^{_M
 CronText: TypeAlias = Annotated[str, Parsed(_cron, {**_STRING, "examples": ["*/15 9-15 * * *", "@daily"]})]
 Zone: TypeAlias = Annotated[ZoneInfo, Parsed(_zone, {**_STRING, "examples": ["Asia/Kolkata"]})]
 OneAnchor: TypeAlias = Annotated[Anchor, Parsed(_anchor, {**_STRING, "examples": ["09:15", "close+15m"]})]
+ToldEventName: TypeAlias = Annotated[
+    str, Parsed(_told_event, {**_STRING, "enum": sorted(events.ALL - events.UNTOLD.keys())})
+]
 EventName: TypeAlias = Annotated[str, Parsed(_event, {**_STRING, "enum": sorted(events.ALL)})]
 Variable: TypeAlias = Annotated[str, AfterValidator(_variable)]
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
@@ -245,8 +259,18 @@ EventNames: TypeAlias = Annotated[
     Field(min_length=1),
     BeforeValidator(_one_or_many, json_schema_input_type=list[EventName] | EventName),
 ]
+ToldEventNames: TypeAlias = Annotated[
+    list[ToldEventName],
+    Field(min_length=1),
+    BeforeValidator(_one_or_many, json_schema_input_type=list[ToldEventName] | ToldEventName),
+]
 Command: TypeAlias = Annotated[
-    list[Annotated[str, Parsed(_template, _STRING)]],
+    list[Annotated[str, Parsed(_template(template.NAMES), _STRING)]],
+    Field(min_length=1),
+    BeforeValidator(_command, json_schema_input_type=list[str]),
+]
+AlertCommand: TypeAlias = Annotated[
+    list[Annotated[str, Parsed(_template(template.OF_ALERTS), _STRING)]],
     Field(min_length=1),
     BeforeValidator(_command, json_schema_input_type=list[str]),
 ]

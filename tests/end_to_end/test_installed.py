@@ -88,6 +88,7 @@ def test_the_wheel_works_alone(installed: Path, desk: Desk, tmp_path: Path, port
     ask("check", "--config", "config")
     shown = ask("calendar", "--config", "config", "--from", "2026-11-23", "--until", "2026-11-24")
     assert shown.startswith("2026-11-23  NSE")
+    ask("-c", "from scheduler.api.routes import page; page.routes()", program="python")  # its files are there
     keep_to(port, elsewhere / "config")
     moment = ["--at", "2026-11-23T10:59:50+05:30", "--until", "2026-11-23T11:00:11+05:30"]
     log = ask("rehearse", "--config", "config", *moment, "--speed", "10", "--live")

@@ -71,9 +71,9 @@ async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = Non
         callables={each.name: works.slow if each.name.startswith("slow") else works.quick for each in tasks},
         seed=0,
     )  # fmt: skip
-    await daemon.start()
     with ThreadPoolExecutor(2) as threads:
         control = DaemonControl(daemon, threads)
+        await daemon.start()
         await control.begin()
         try:
             yield control
@@ -279,6 +279,18 @@ async def test_plan_and_markets_are_of_the_time_that_is_asked_for(tmp_path: Path
         ]
         assert market.phases[0].start == "2026-11-23T00:00:00+05:30"
         assert market.phases[-1].end == "2026-11-24T00:00:00+05:30"
+
+
+async def test_metrics_are_those_of_prometheus(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON)) as control:
+        await control.tasks.run_now("a", ME, "")
+        await until(lambda: status(control, "a").last is not None)
+        text, kind = await control.metrics()
+        assert kind.startswith("text/plain; version=0.0.4")
+        assert (
+            'scheduler_runs_total{priority="important",reason="",status="completed",task="a"} 1.0'
+            in text.decode()
+        )
 
 
 async def test_the_cache_is_shared_with_those_outside(tmp_path: Path) -> None:

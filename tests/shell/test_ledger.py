@@ -117,7 +117,7 @@ async def test_a_run_is_one_row_however_its_records_meet_the_commits(path: Path,
     ledger = opened()
     ledger.record(running("slow", T))
     await ledger.durable()
-    assert ledger.unaccounted() == 1
+    assert ledger.unfinished == 1
     ledger.record(ran("slow", T, calendar="v1"))
     ledger.record(running("quick", T))
     ledger.record(ran("quick", T, Status.FAILED, reason="error", error="no"))
@@ -126,7 +126,7 @@ async def test_a_run_is_one_row_however_its_records_meet_the_commits(path: Path,
     assert {(row.task, row.status, row.calendar, row.error) for row in read_history(path)} == {
         ("slow", "completed", "v1", ""), ("quick", "failed", "", "no"), ("still", "running", "", ""),
     }  # fmt: skip
-    assert ledger.unaccounted() == 1
+    assert ledger.unfinished == 1
 
 
 def test_records_reach_the_disk_although_nobody_waits(path: Path, opened: Opener) -> None:
@@ -403,7 +403,7 @@ class TestRestart:
         interrupted = again.task_histories(["t"], T + DAY)["t"].interrupted
         assert interrupted == (running("t", T), Record("t", T + 1, 1, Status.QUEUED))
         assert all(isinstance(record.status, Status) for record in interrupted)
-        assert again.unaccounted() == 2
+        assert again.unfinished == 2
 
     def test_state_is_remembered_and_forgotten(self, opened: Opener) -> None:
         ledger = opened()

@@ -11,6 +11,7 @@ import pytest
 
 from scheduler import reports
 from scheduler.configuration import Configuration
+from scheduler.core.alerting import Alert
 from scheduler.core.market import MarketTable
 from scheduler.core.messages import DAY, SECOND, Announce, CacheSpec, Instant, TaskSpec
 from scheduler.core.triggers import At, Cron, Every, parse_anchor
@@ -299,10 +300,15 @@ def test_a_changed_day_is_told_in_runs_however_far_off_and_taken_back_the_other_
 def test_a_reload_says_which_settings_changed_besides_tasks() -> None:
     old, new = (
         configuration(),
-        replace(configuration(), caches={"prices": CacheSpec(SECOND)}, reload="manual"),
+        replace(
+            configuration(),
+            caches={"prices": CacheSpec(SECOND)},
+            reload="manual",
+            alerts=(Alert(None, (), (), "https://heartbeat.example/"),),
+        ),
     )
     (told,) = said(reports.changed(old, new, NOW, "saved"), "config.reloaded")
-    assert told["settings"] == ["cache", "reload"]
+    assert told["settings"] == ["cache", "reload", "alerts"]
     assert said(reports.changed(old, old, NOW, "daily refresh"), "config.reloaded") == []
     assert len(said(reports.changed(old, new, NOW, "daily refresh"), "config.reloaded")) == 1
 

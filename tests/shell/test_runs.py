@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import time
 from itertools import count
 from typing import Any
 
@@ -143,6 +144,23 @@ async def test_tasks_left_behind_are_cancelled_and_named_with_their_place() -> N
     assert where.startswith("forever, made at ")
     assert "targets.py:" in where
     watched.manager.close()
+
+
+@on_both_loops
+async def test_another_owner_of_tasks_on_the_loop_changes_nothing_about_that() -> None:
+    watched, other = Watched(), BackgroundTaskManager(time.time_ns)
+    for first, second in ((watched.manager, other), (other, watched.manager)):
+        for manager in (first, second):
+            manager.start_task(targets.nothing)
+            assert await manager.wait_all(5) == []
+        watched.manager.start_task(targets.leave_task_behind)
+        assert await watched.manager.wait_all(5) == []
+        assert targets.left_behind.pop().cancelled()
+        second.close()
+        first.close()
+        assert asyncio.get_running_loop().get_task_factory() is None
+    assert [(kind, number) for kind, number, _ in watched.leaks] == [("task", 1)] * 2
+    assert all("targets.py:" in where for _, _, where in watched.leaks)
 
 
 @on_both_loops

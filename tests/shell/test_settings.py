@@ -157,8 +157,10 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.Mo
     ]
 
 
-def test_what_a_task_is_told_does_not_break_a_command_that_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
+def test_what_a_program_is_told_does_not_break_a_command_that_it_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_tasks = (
         "TASK",
         "RUN_ID",
         "DUE",
@@ -169,7 +171,9 @@ def test_what_a_task_is_told_does_not_break_a_command_that_it_calls(monkeypatch:
         "MARKET",
         "EVENT",
         "SUBJECT",
-    ):
+    )
+    of_alerts = ("LEVEL", "SUMMARY", "AT", "HOST", "COUNT", "RECOVERED")
+    for name in of_tasks + of_alerts:
         monkeypatch.setenv(f"SCHEDULER_{name}", "x")
     load_settings()
     assert unknown_variables() == []

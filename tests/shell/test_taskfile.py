@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -28,8 +29,6 @@ from scheduler.taskfile import Alert, Config, read_tasks, task_from_options, tas
 from tests.core.tables import always, nse_week, square_off_week
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scheduler.core.market import MarketTable
 
 MARKETS: dict[str, MarketTable] = {
@@ -405,6 +404,15 @@ def test_a_mistake_in_a_task_is_named_with_its_place(desk: Desk, body: str, prob
          "2:10: the key 'events' is missing: a list such as [task.stale]"),
         ("tasks: {}\nalerts: [{webhook: desk, events: task.stale}]\n",
          "2:20: webhook: 'desk' is not a URL; write https://host/path"),
+        ("tasks: {}\nalerts: [{webhook: 'ftp://a/b', events: task.stale}]\n",
+         "2:20: webhook: 'ftp://a/b' is not a URL; write https://host/path"),
+        ("tasks: {}\nalerts: [{webhook: 'http://a/b', events: []}]\n", "2:42: events: must not be empty"),
+        ("tasks: {}\nalerts: [{webhook: 'http://a/b', events: [task.stael]}]\n",
+         "2:43: events: there is no event 'task.stael'; did you mean 'task.stale'?"),
+        ("tasks: {}\nalerts: [{webhook: 'http://a/b', events: [task.stale, alert.failed]}]\n",
+         "2:55: events: alert.failed can never be told: an alert that fails cannot tell of itself"),
+        ("tasks: {}\nalerts: [{command: [page, '{sumary}'], events: task.stale}]\n",
+         "2:27: command: {sumary} cannot be filled in; did you mean 'summary'?"),
         ("tasks: {}\nalerts: [{heartbeat: 'http://a/b', events: task.stale}]\n",
          "2:10: a heartbeat has no events: it is called while all is well"),
     ],
@@ -421,6 +429,15 @@ def test_a_heartbeat_needs_no_events(desk: Desk) -> None:
         Alert(None, (), (), "https://a/b"),
         Alert(None, ("x", "{task}"), ("task.stale",), None),
     )
+
+
+def test_the_example_of_the_starter_configuration_is_right(desk: Desk) -> None:
+    """It is a comment there, to be taken out of it."""
+    starter = (Path(__file__).parents[2] / "config" / "tasks.yaml").read_text("utf-8")
+    _, _, example = starter.partition("# alerts:\n")
+    lines = [line.removeprefix("# ") for line in example.splitlines()]
+    config = desk.load("tasks: {}\nalerts:\n" + "\n".join(lines) + "\n")
+    assert [bool(a.webhook) + 2 * bool(a.command) + 4 * bool(a.heartbeat) for a in config.alerts] == [1, 2, 4]
 
 
 def test_braces_can_be_written(desk: Desk) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from scheduler.clock import VirtualClock, VirtualTimeLoop
 from scheduler.configuration import Configuration
+from scheduler.core.accounting import Audit
 from scheduler.core.market import MarketTable
 from scheduler.core.messages import (
     MILLISECOND,
@@ -63,6 +64,7 @@ class Week:
     epochs: list[Epoch] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     lags: list[Lag] = field(default_factory=list)
+    audit: Audit = field(default_factory=Audit)  # the last daemon's own, at the end
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.span.begin)
@@ -104,6 +106,7 @@ class Week:
                     await moved
         await self._until(self.span.end)
         await self._make_room(daemon, None)
+        self.audit = await daemon.accounting.audit()
         await self._stop(daemon)
 
     async def _until(self, at: int) -> None:

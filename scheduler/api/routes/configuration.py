@@ -28,5 +28,8 @@ def operations(control: Control) -> list[Operation]:
             body=ActRequest, changes=True, errors=(HTTPStatus.CONFLICT,),
         ),
         Operation("GET", "/api/markets", "The phases of the markets.", markets, Markets, query=MarketsQuery),
-        Operation("GET", "/api/plan", "Clock-driven runs that will be due.", plan, Plan, query=PlanQuery),
+        Operation(
+            "GET", "/api/plan", "Clock-driven runs that will be due.", plan, Plan, query=PlanQuery,
+            errors=(HTTPStatus.NOT_FOUND,),
+        ),
     ]  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Final
 
 from starlette.requests import Request
@@ -22,7 +23,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request, happenings: AsyncIterator[tuple[str, str]]) -> None:
+    def __init__(self, request: Request, happenings: AsyncGenerator[tuple[str, str]]) -> None:
         super().__init__(headers={"cache-control": "no-store"})
         del self.headers["content-length"]
         self._request = request
@@ -30,17 +31,21 @@ class EventStream(Response):
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        try:
-            await _send(send, b": welcome\n\n")
-            async for name, data in self._happenings:
-                if await self._request.is_disconnected():
-                    return
-                await _send(
-                    send, f"event: {name}\ndata: {data}\n\n".encode() if name else b": still here\n\n"
-                )
-        except asyncio.CancelledError:
-            pass  # the daemon stops: the last words say so
+        if self._request.method == "GET":  # whoever asks for the head wants no events
+            await self._tell(send)
         await send({"type": "http.response.body", "body": _CLOSED, "more_body": False})
+
+    async def _tell(self, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._request.state.when_lost(task.cancel)  # not only when there is something to tell
+        # It ends when the daemon stops, and the last words say so; or when nobody hears them.
+        with suppress(asyncio.CancelledError):
+            async with aclosing(self._happenings) as happenings:
+                await _send(send, b": welcome\n\n")
+                async for name, data in happenings:
+                    told = f"event: {name}\ndata: {data}\n\n" if name else ": still here\n\n"
+                    await _send(send, told.encode())
 
 
 async def _send(send: Send, text: bytes) -> None:
