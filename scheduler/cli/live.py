@@ -55,7 +55,7 @@ def status(timeout: float, as_json: bool, task: str | None, watch: bool) -> None
         return
     from scheduler.cli.watch import print_again, redraw
 
-    if as_json or not sys.stdout.isatty():
+    if as_json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         with read_or_not():
             print_again(ask, _view, as_json=as_json)
     else:
