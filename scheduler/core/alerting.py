@@ -86,7 +86,7 @@ class _Subject:
         message = Message(self.latest, self.folded, self.over)
         self.told = now
         self.window = self.window if self.window == DAY else min(self.window * GROWTH, LONGEST_WINDOW)
-        self.settle(open_=not self.over and self.latest.event in _TROUBLES)
+        self.settle(open_=self.latest.event in _TROUBLES)  # a recovery is none
         return message
 
     def settle(self, *, open_: bool) -> None:

@@ -103,6 +103,24 @@ def test_quiet_that_is_shorter_keeps_the_window_it_has_come_to() -> None:
     assert [at // MINUTE for at, _ in sink.sent] == [0, 2, 6]
 
 
+@pytest.mark.parametrize(("pause", "reminder"), [(HOUR - 1, 4 * MINUTE), (HOUR, MINUTE)])
+def test_quiet_lasts_an_hour_from_the_end_of_the_window(pause: int, reminder: int) -> None:
+    sink = Sink(events.RUN_FAILED)
+    again = MINUTE + pause
+    for at in (0, again, again + 1):
+        sink.hear(at, events.RUN_FAILED, task="feed")
+    sink.until(DAY)
+    assert [at for at, _ in sink.sent] == [0, again, again + reminder]
+
+
+def test_a_trouble_that_is_open_is_not_forgotten_for_quiet() -> None:
+    sink = Sink(PARKED)
+    for at in (0, 3 * HOUR, 3 * HOUR + 1):
+        sink.hear(at, PARKED, task="feed")
+    sink.until(DAY)
+    assert [at for at, _ in sink.sent] == [0, 3 * HOUR, 3 * HOUR + 4 * MINUTE]
+
+
 def test_each_subject_is_folded_by_itself() -> None:
     sink = Sink(events.RUN_FAILED, events.MARKET_UNSETTLED, events.CALENDAR_WARNING)
     sink.hear(0, events.RUN_FAILED, task="feed")
@@ -189,6 +207,22 @@ def test_who_flaps_and_stays_down_is_told_of_as_down_and_then_as_up() -> None:
     ]
 
 
+def test_what_has_ended_within_a_window_ends_once() -> None:
+    sink = Sink(LOOPING)
+    for at, event in enumerate((LOOPING, RECOVERED, LOOPING, events.TASK_RESUMED, RECOVERED)):
+        sink.hear(at * SECOND, event, task="feed")
+    sink.until(DAY)
+    assert sink.told[2:] == [(60, events.TASK_RESUMED, 2, True)]
+
+
+def test_a_recovery_that_waits_for_the_windows_end_is_not_told_before_although_asked_for() -> None:
+    sink = Sink(LOOPING, RECOVERED)
+    for at, event in enumerate((LOOPING, RECOVERED, LOOPING, RECOVERED)):
+        sink.hear(at * SECOND, event, task="feed")
+    sink.until(DAY)
+    assert sink.told == [(0, LOOPING, 1, False), (1, RECOVERED, 1, True), (60, RECOVERED, 2, True)]
+
+
 def test_two_troubles_that_are_folded_end_as_one() -> None:
     sink = Sink(LOOPING, PARKED)
     for at in (0, 10):
@@ -220,11 +254,13 @@ def test_what_is_folded_can_be_had_at_once() -> None:
     sink.hear(1, events.RUN_FAILED, task="feed")
     assert [message.count for message in sink.folding.flush(sink.now)] == [1]
     assert sink.folding.flush(sink.now) == []
+    assert sink.folding.wake_at() is None
 
 
-def test_a_reminder_that_nobody_came_for_is_told_with_the_next() -> None:
+@pytest.mark.parametrize("late", [60, 90, 3 * 3600])
+def test_a_reminder_that_nobody_came_for_is_told_with_the_next(late: int) -> None:
     folding = Folding([events.RUN_FAILED])
-    for at in (0, 1, 90):
+    for at in (0, 1, late):
         told = folding.heard(said(events.RUN_FAILED, task="feed"), NINE + at * SECOND)
     assert [message.count for message in told] == [2]
 
@@ -236,6 +272,13 @@ def test_subjects_are_bounded_and_the_one_that_makes_room_says_what_was_folded()
     assert len(sink.folding) == 2
     told = [(message.announcement.fields["task"], message.count) for _, message in sink.sent]
     assert told == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1)]
+
+
+def test_a_subject_that_begins_anew_is_not_the_next_to_make_room() -> None:
+    sink = Sink(events.RUN_FAILED, subjects=2)
+    for at, name in ((0, "a"), (0, "b"), (DAY, "a"), (DAY, "c"), (DAY + 1, "a")):
+        sink.hear(at, events.RUN_FAILED, task=name)
+    assert len(sink.sent) == 4  # the last is folded: it is remembered
 
 
 def test_other_events_may_be_asked_for_later() -> None:

@@ -18,6 +18,8 @@ from scheduler.core.summary import LONGEST, summary
          "the calendar of NSE ends in 38 days, with 2026-12-31"),
         (events.LOOP_STALLED, {"culprit": "feed", "seconds": 1.23456}, 1,
          "feed held up the scheduler for 1.2 s"),
+        (events.LEDGER_BEHIND, {"unaccounted": 3, "tasks": ["feed: 3"]}, 1,
+         "3 runs that were due are not accounted for"),
         (events.DAEMON_READY, {"NSE": "open"}, 1, "the scheduler has started"),
         (events.TASK_LEAKED, {"task": "feed"}, 1, "feed: task leaked"),
         (events.MARKET_AMENDED, {"market": "NSE"}, 1, "NSE: market amended"),

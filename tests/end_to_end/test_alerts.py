@@ -75,6 +75,24 @@ def test_heartbeats_come_while_the_daemon_is_healthy(desk: Desk, receiver: Recei
     assert [(method, path) for method, path, _, _ in receiver.got] == [("GET", "/hook?token=secret")]
 
 
+def test_heartbeats_are_withheld_while_what_is_due_is_not_started(desk: Desk, receiver: Receiver) -> None:
+    (desk.config / "markets.yaml").write_text(
+        "markets: {DESK: {timezone: Asia/Kolkata, weekdays: mon-sun,"
+        " hours: [{phases: {open: '00:00..23:59'}}], known_until: 2024-12-31, beyond_horizon: refuse}}\n",
+        "utf-8",
+    )
+    desk.tasks(
+        'tasks: {tick: {command: ["true"], every: 1m, market: DESK}}\n'
+        + webhook(receiver, "heartbeat.withheld")
+        + f"  - {{heartbeat: '{receiver.url}'}}\n"
+    )
+    daemon = desk.run()
+    assert "DESK" in daemon.wait_for("heartbeat.withheld")["reason"]
+    eventually(lambda: told(receiver) == ["heartbeat.withheld"], "that is told")
+    assert daemon.stop() == 0
+    assert [method for method, _, _, _ in receiver.got] == ["POST"]
+
+
 def test_a_sink_that_hangs_delays_neither_the_work_nor_the_stop_beyond_its_grace(
     desk: Desk, receiver: Receiver
 ) -> None:

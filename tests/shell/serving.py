@@ -55,7 +55,7 @@ class Desk:
         ready = not any(concern.blocking for concern in self.concerns)
         return Readiness(ready=ready, concerns=self.concerns)
 
-    async def reload(self, _: Peer) -> Reloaded:
+    async def reload(self, _: Peer, __: str) -> Reloaded:
         await self.reloads.acquire()
         raise ConfigurationError(
             [Problem(Mark("tasks.yaml", 2, 3), "unknown key"), Problem(None, "and more")]
