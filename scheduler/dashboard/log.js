@@ -34,15 +34,20 @@ export class Log {
 
   hear(name, fields) {
     if (name === "run.skipped" && CONSEQUENCES.has(fields.reason)) return;
-    this.put({
+    if (/^task\.(paused|resumed)$/.test(name) && fields.by) return; // what an operator did has a line of its own
+    this.put(name === "operator.acted" ? ofAct({ task: "", ...fields, at: fields.timestamp }) : this.ofEvent(name, fields));
+    this.draw();
+  }
+
+  ofEvent(name, fields) {
+    return {
       key: `${name} ${fields.run_id ?? fields.task ?? ""} ${fields.run_id ? "" : fields.timestamp}`,
       at: instant(fields.timestamp) ?? this.now(),
       kind: KINDS[name] ?? LOUD[fields.level] ?? "note",
       task: fields.task,
       text: name.replace(/^(run|task)\./, "").replaceAll("_", " "),
       more: details(fields),
-    });
-    this.draw();
+    };
   }
 
   put(entry) {
@@ -87,7 +92,8 @@ function ofRun(run) {
 }
 
 function ofAct({ at, by, action, task, reason }) {
-  return { key: `act ${at} ${action} ${task}`, at: instant(at), kind: "note", task, text: `${action} by ${by}`, more: reason };
+  const key = `act ${at.slice(0, 19)} ${action} ${task}`; // heard, and read later: the same to the second
+  return { key, at: instant(at), kind: "note", task, text: `${action} by ${by}`, more: reason };
 }
 
 function details({ event, ...fields }) {
