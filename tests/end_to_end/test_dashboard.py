@@ -306,6 +306,23 @@ def test_yesterday_is_from_the_ledger_and_tomorrow_from_the_plan(
     board.expect_no_complaints()
 
 
+def test_a_tap_tells_of_a_run_and_a_second_one_opens_its_task(daemon: Daemon, look: Look) -> None:
+    daemon.wait_for("run.completed", task="watch")
+    board = look("/#view=hour", has_touch=True, viewport={"width": 390, "height": 844})
+    expect(board.marks("watch", "completed")).to_have_count(1)
+    lane = board.row("watch").locator(".lane")
+    lane.scroll_into_view_if_needed()
+    box = lane.bounding_box()
+    assert box is not None
+    place = (box["x"] + box["width"] * 0.755, box["y"] + 10)  # 45 of the 60 minutes are over, and half of one
+    board.page.touchscreen.tap(*place)
+    expect(board.page.locator("#tip")).to_contain_text("completed")
+    expect(board.panel).to_be_hidden()
+    board.page.touchscreen.tap(*place)
+    expect(board.panel).to_be_visible()
+    board.expect_no_complaints()
+
+
 def test_all_of_it_can_be_done_from_the_keyboard(daemon: Daemon, look: Look) -> None:
     board = look()
     page = board.page
