@@ -35,7 +35,14 @@ PACES = {
     "report": 60,
     "minutely": 60,
 }
-CHAINS = {"second": "first", "third": "second"}
+CHAINS = {
+    "second": "first",
+    "third": "second",
+    "mended": "flaky",
+    "trailing": "slow",
+    "laggard": "first",
+    "last": "laggard",
+}
 DURABLE = ("report", "minutely", "loop")  # on the disk before they begin
 CATCHUP = {name: pace if pace < 60 else 3600 for name, pace in PACES.items()}  # seconds
 RETRIED = ("report",)  # by `if_interrupted`
@@ -139,8 +146,22 @@ def judge_at_rest(state: Path, life: Life) -> list[str]:
     rows = rows_of(state)
     if life.ready is None or life.ended < life.ready + SETTLED:
         return []
-    left = [row for row in rows if row.status in ("running", "queued") and (row.started or 0) < life.began]
-    return [f"still {row.status} after a restart: {row}" for row in left]
+    # What waits may have been made up, and so be due a little before that.
+    began = {"running": life.began, "queued": life.began - SLACK}
+    left = [row for row in rows if (row.started or row.due) < began.get(row.status, 0)]
+    begun = {(row.task, row.due) for row in rows if (row.started or 0) >= life.began}
+    return [
+        f"still {row.status} after a restart: {row}"
+        for row in left
+        if row.status == "running" or not any((task, row.due) in begun for task in _upstream(row.task))
+    ]
+
+
+def _upstream(task: str) -> Iterator[str]:
+    """What it comes after, directly and further up: what was begun anew there is awaited here."""
+    while task in CHAINS:
+        task = CHAINS[task]
+        yield task
 
 
 def judge(story: Story) -> list[str]:

@@ -44,6 +44,10 @@ tasks:
   first: {run: "benchmarks.crash_tasks:quick", every: 1s, WITNESS}
   second: {run: "benchmarks.crash_tasks:threaded", after: first, WITNESS}
   third: {command: ECHO, after: second, market: always}
+  mended: {run: "benchmarks.crash_tasks:quick", after: flaky, WITNESS}
+  trailing: {run: "benchmarks.crash_tasks:threaded", after: slow, priority: critical, WITNESS}
+  laggard: {run: "benchmarks.crash_tasks:slow", after: first, overlap: queue-one, WITNESS}
+  last: {command: ECHO, after: laggard, market: always}
   report: {run: "benchmarks.crash_tasks:slow", at: [MINUTES], if_interrupted: retry, WITNESS}
   minutely: {command: ECHO, cron: "* * * * *", market: always}
   loop: {run: "benchmarks.crash_tasks:loop", keep_running: true, priority: critical, WITNESS}

@@ -103,6 +103,7 @@ class LoopWatch:
         self._wake = threading.Event()
         self._closed = False
         self._waiting: deque[Duration] = deque()  # when the probes without an answer were due
+        self._answered: Duration = 0  # when it answered last: since then at the earliest it is late
         self._stall: Stall | None = None
         self._told: Duration = 0
         self._glimpse: Sight | None = None  # of a loop that is late, but not yet for a stall
@@ -149,7 +150,7 @@ class LoopWatch:
     def _answer(self) -> None:
         now = _real_time()
         with self._lock:
-            due = self._waiting.popleft()
+            due, self._answered = self._waiting.popleft(), now
             stall, self._stall, self._glimpse = self._stall, None, None
         if self._closed:
             return
@@ -222,7 +223,7 @@ class LoopWatch:
         """Is the loop late with an answer? This very probe counts when the thread itself comes late."""
         with self._lock:
             now = max(_real_time(), due)
-            began = self._waiting[0] if self._waiting else due
+            began = max(self._waiting[0], self._answered) if self._waiting else due
             if self._closed or self._loop.is_closed() or now - began < PROBE_EVERY:
                 return
             sight = self._sight()

@@ -142,6 +142,8 @@ class Lifecycle:
     def start(self, state: TaskState, run: Run) -> None:
         """There is a slot for it, and nothing in its way."""
         spec = state.spec
+        self.outcomes.pass_over(state, run.due)
+        state.recorded.discard(run.due)
         state.active = run
         state.started = self.now
         state.fold = None
@@ -252,6 +254,7 @@ class Lifecycle:
         state.lingering = None
         self.memory.forget(state.name, STUCK)
         self.queueing.release(state)
+        self.restarts.returned(state)
         self.queueing.next(state)
 
 

@@ -30,8 +30,7 @@ class Loops:
     def begin(self, state: TaskState) -> None:
         """By another definition or calendar a stretch holds; what was to start in another one is not."""
         life = self._life
-        if state.retry_run is not None and not state.may_retry(state.retry_run.due, life.now):
-            life.restarts.give_up(state)
+        life.restarts.give_up(state)
         if state.queued is not None and not state.may_retry(state.queued.due, life.now):
             life.queueing.give_up(state, Reason.NO_SLOT)
         self.revive(state)

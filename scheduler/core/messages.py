@@ -232,6 +232,8 @@ def _civil(days: int) -> tuple[int, int, int]:
 class Record(NamedTuple):
     """A line for the ledger: an insert or an update of the row ``(task, due, attempt)``. An action.
 
+    ``attempt`` is 0 where nothing was started: skipped, missed, or still waiting (QUEUED), in which case
+    the first attempt takes the place of that row.
     ``count`` > 1 is a stretch of missed or skipped runs, ``due`` its first and ``last_due`` its last.
     """
 

@@ -34,8 +34,7 @@ class Outcomes:
     def give_up(self, state: TaskState, run: Run, reason: Reason) -> None:
         """It has come, but is not started any more."""
         if reason is Reason.STOPPED and run.attempt == 1:
-            attempt = run.attempt if run is state.recorded else 0
-            self.miss(state, run.due, reason, cause=run.cause, attempt=attempt)
+            self.miss(state, run.due, reason, cause=run.cause)
         else:
             self.skip(state, run, reason)
 
@@ -61,19 +60,22 @@ class Outcomes:
         self, state: TaskState, run: Run, status: Status, reason: Reason, event: str, level: Level
     ) -> None:
         """Record a run that is not started; those in a row for one reason are one row with a count."""
+        self.pass_over(state, run.due)
         calendar = state.calendar_of(run.due)
-        fold, own_row = state.fold, run is state.recorded
-        goes_on = fold is not None and fold.calendar == calendar and not own_row
-        if fold is not None and goes_on and _continues(state, fold, run, reason):
+        fold, has_row = state.fold, run.due in state.recorded
+        state.recorded.discard(run.due)
+        goes_on = fold is not None and fold.calendar == calendar and _continues(state, fold, run, reason)
+        if fold is not None and goes_on and not has_row:
             fold = fold._replace(count=fold.count + 1, last_due=run.due)
         else:
-            fold = Record(state.name, run.due, run.attempt if own_row else 0, status, reason,
-                          last_due=run.due, cause=run.cause, calendar=calendar)  # fmt: skip
+            fold = Record(state.name, run.due, 0, status, reason, last_due=run.due, cause=run.cause,
+                          calendar=calendar)  # fmt: skip
+        if not goes_on:
             said = Announce(event, level, {"task": state.name, "due": run.due, "reason": reason})
             self._life.out.append(said)
             if run.cause is not Cause.EVENT:  # or two `on` tasks could skip each other for ever
                 self._life.happened.append(said)
-        state.fold = None if own_row else fold
+        state.fold = fold
         state.newest = max(state.newest, run.due)
         self._life.out.append(fold)
 
@@ -93,19 +95,17 @@ class Outcomes:
         last_due: Instant | None = None,
         count: int = 1,
         cause: Cause = Cause.TICK,
-        attempt: int = 0,
     ) -> None:
-        """Due runs that were never looked at in time: one row with a count.
-
-        ``attempt`` is not 0 where a run has a row already, which says that it waits.
-        """
+        """Due runs that were never looked at in time: one row with a count."""
+        self.pass_over(state, due)
+        state.recorded.discard(due)
         state.fold = None
         if state.labels:
             _hand_on_calendar(state, due)
         last = due if last_due is None else last_due
         state.newest = max(state.newest, last)
         self._life.out.append(
-            Record(state.name, due, attempt, Status.MISSED, reason, count=count, last_due=last, cause=cause,
+            Record(state.name, due, 0, Status.MISSED, reason, count=count, last_due=last, cause=cause,
                    calendar=state.calendar_of(last))
         )  # fmt: skip
         self._life.announce(
@@ -114,26 +114,40 @@ class Outcomes:
         for dependent in state.dependents:
             self.miss(dependent, due, reason, last_due=last_due, count=count, cause=Cause.AFTER)
 
+    # What waits is on record where a crash would lose it.
+
+    def put_on_record(self, state: TaskState, due: Instant, cause: Cause) -> None:
+        """It waits: the ledger says so until it has an outcome."""
+        if due not in state.recorded:
+            self.pass_over(state, due)
+            state.recorded.add(due)
+            self._life.out.append(
+                Record(state.name, due, 0, Status.QUEUED, cause=cause, calendar=state.calendar_of(due))
+            )
+
+    def pass_over(self, state: TaskState, due: Instant) -> None:
+        """Before this due is on record, older ones that may still come are: else a crash loses them."""
+        if state.upstream is not None:
+            for older in sorted(state.upstream.unsettled(due)):
+                self.put_on_record(state, older, Cause.AFTER)
+        for dependent in state.dependents:
+            self.pass_over(dependent, due)
+
+    def abandon(self, state: TaskState) -> None:
+        """It does not come after that task any more: nothing of what it awaits will come."""
+        queued = state.queued
+        for due in sorted(state.recorded - {queued.due if queued is not None else None}):
+            self.miss(state, due, Reason.STOPPED, cause=Cause.AFTER)
+
 
 _QUIET = frozenset({Reason.PAUSED, Reason.UPSTREAM, Reason.PARKED, Reason.BACKING_OFF})
 
 
 def _continues(state: TaskState, fold: Record, run: Run, reason: Reason) -> bool:
-    """Whether a run goes on with a stretch: nothing is between the two, on record or still to come."""
+    """Whether a run goes on with a stretch: nothing between the two is on record, or still to come."""
     is_alike = fold.reason == reason and fold.cause == run.cause
     is_next = fold.last_due is not None and fold.last_due == state.newest < run.due
-    return is_alike and is_next and not _is_pending(state, state.newest, run.due)
-
-
-def _is_pending(state: TaskState, after: Instant, before: Instant) -> bool:
-    """Whether a due between the two may still come, from a run that is not over further up the chain."""
-    head = state.upstream
-    while head is not None:
-        for run in (head.active, head.queued, head.retry_run):
-            if run is not None and after < run.due < before:
-                return True
-        head = head.upstream
-    return False
+    return is_alike and is_next and not any(due > state.newest for due in state.awaited(run.due))
 
 
 def _hand_on_calendar(state: TaskState, due: Instant) -> None:

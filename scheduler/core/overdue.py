@@ -40,7 +40,6 @@ def _owed(state: TaskState, admission: Admission) -> Iterable[Instant | None]:
     """When runs that nothing stands in the way of were due; what is still to come too."""
     yield state.tick.when  # that it is taken note of does not depend on what runs
     if state.active is None and state.lingering is None:
-        if state.retry_run is not None and Kind.RETRY in state.timers:
-            yield state.timers[Kind.RETRY].when
+        yield state.timer(Kind.RETRY).when
         if state.queued is not None and admission.has_slot(Priority.CRITICAL):
             yield state.queued.due

@@ -6,7 +6,7 @@ from bisect import insort
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from scheduler.core.messages import SECOND, Instant, Reason, Record, Run, Status
+from scheduler.core.messages import SECOND, Instant, Reason, Run
 from scheduler.core.tasks import CLOCK_DRIVEN, PROMPT, Kind, TaskState
 from scheduler.core.timetable import Timer, Timetable
 
@@ -114,6 +114,8 @@ class Queueing:
         if state.queued is not None:
             self._life.outcomes.skip(state, state.queued, reason)
         state.queued = run
+        if run.cause not in CLOCK_DRIVEN:
+            self.put_on_record(state)
 
     def _late_from(self, run: Run) -> Instant:
         return run.due if run.cause in CLOCK_DRIVEN else self._life.now
@@ -145,15 +147,10 @@ class Queueing:
             self._life.outcomes.give_up(state, run, reason)
 
     def put_on_record(self, state: TaskState) -> None:
-        """Before a change: the ledger will expect no run that was due before it and that it does not know."""
+        """So that a crash does not lose what waits, where nothing else says that it was due."""
         run = state.queued
-        if run is None or run is state.recorded or run.attempt > 1:  # a failed attempt is on record
-            return
-        state.recorded = run
-        self._life.out.append(
-            Record(run.task, run.due, run.attempt, Status.QUEUED, cause=run.cause,
-                   calendar=state.calendar_of(run.due))
-        )  # fmt: skip
+        if run is not None and run.attempt == 1:  # else a failed attempt is on record
+            self._life.outcomes.put_on_record(state, run.due, run.cause)
 
     # Slots come free.
 

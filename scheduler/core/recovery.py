@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TypeGuard
 
 from scheduler.core import events
 from scheduler.core.lifecycle import Lifecycle
-from scheduler.core.messages import Cause, Reason, Record, Run, Status, TaskHistory, run_id
+from scheduler.core.messages import Cause, Instant, Reason, Record, Run, Status, TaskHistory, run_id
 from scheduler.core.tasks import CLOCK_DRIVEN, TaskState
 from scheduler.core.ticks import Ticks
 
@@ -20,23 +20,32 @@ class Recovery:
         self._ticks = ticks
         self.started = False  # the first configuration is in force
 
-    def begin(self, state: TaskState, history: TaskHistory | None) -> None:
+    def recall(self, states: Iterable[TaskState], histories: Mapping[str, TaskHistory]) -> None:
+        """What is on record of tasks, before anything is decided about any of them."""
+        for state in states:
+            known = histories.get(state.name)
+            if known is None:
+                continue
+            if known.latest is not None:
+                state.newest = known.latest.last_due or known.latest.due
+            state.recorded = {record.due for record in _of(known, Status.QUEUED)}
+            state.labels = {record.due: record.calendar for record in known.interrupted if record.calendar}
+
+    def begin(self, state: TaskState, histories: Mapping[str, TaskHistory]) -> None:
         """Take up a task where the ledger left it (law 4), or for the first time."""
-        life = self._life
+        life, history = self._life, histories.get(state.name)
         if history is not None:
             if history.latest is not None:
                 state.attempts = (history.latest.due, history.latest.attempt)
-                state.newest = history.latest.last_due or history.latest.due
                 if history.latest.status is Status.COMPLETED:
                     state.success = history.latest.ended
             if history.begun is not None:  # the latest row of a loop may be of a run by hand
                 state.attempts = history.begun
-            state.labels = {record.due: record.calendar for record in history.interrupted if record.calendar}
             self.interrupted(history)
             state.last_due = history.expected_from - 1
             if history.latest is not None and not state.trigger.clock_driven:
                 state.last_due = max(state.last_due, history.latest.last_due or history.latest.due)
-            self._catch_up(state, history)
+            self._catch_up(state, history, _unfinished_upstream(state, histories))
         else:
             state.last_due = life.now if self.started else life.now - 1  # a reload: due after the change
         now_due = state.trigger.next_after(state.last_due, state.table)
@@ -64,11 +73,11 @@ class Recovery:
                 reason=Reason.DOWNTIME, count=1,
             )  # fmt: skip
 
-    def _catch_up(self, state: TaskState, history: TaskHistory) -> None:
+    def _catch_up(self, state: TaskState, history: TaskHistory, elsewhere: Container[Instant]) -> None:
         life = self._life
         first = state.trigger.next_after(state.last_due, state.table)
         fell_behind = first is not None and first <= life.now
-        self._take_up_waiting(state, history, newest=not fell_behind)
+        self._take_up_waiting(state, history, elsewhere, newest=not fell_behind)
         if first is not None and fell_behind:
             newest = self._ticks.fell_behind(state, first)
             state.last_due = newest
@@ -78,18 +87,23 @@ class Recovery:
         if ran and state.active is None and not state.keeps_running:
             self._retry_interrupted(state, ran[-1])
 
-    def _take_up_waiting(self, state: TaskState, history: TaskHistory, *, newest: bool) -> None:
-        """What waited, and is on record: made up if it is the newest and law 4 lets it, else missed."""
+    def _take_up_waiting(
+        self, state: TaskState, history: TaskHistory, elsewhere: Container[Instant], *, newest: bool
+    ) -> None:
+        """What waited, and is on record: made up if it is the newest and law 4 lets it, else missed.
+
+        Unless it is decided ``elsewhere``: further up its chain it is not over either.
+        """
         for record in _of(history, Status.QUEUED):
+            if record.due in elsewhere or record.due not in state.recorded:
+                continue
             cause = Cause.CATCH_UP if record.cause in CLOCK_DRIVEN else Cause(record.cause)
-            run = state.recorded = Run(state.name, record.due, record.attempt, cause)
-            wanted = newest and record is history.interrupted[-1] and cause in _MADE_UP
-            if wanted and state.may_start(run.due, self._life.now):
+            run = Run(state.name, record.due, 1, cause)
+            is_newest = newest and record is history.interrupted[-1] and record == history.latest
+            if is_newest and cause in _MADE_UP and state.may_start(run.due, self._life.now):
                 self._life.admit(state, run)
             else:
-                self._life.outcomes.miss(
-                    state, run.due, Reason.DOWNTIME, cause=Cause(record.cause), attempt=run.attempt
-                )
+                self._life.outcomes.miss(state, run.due, Reason.DOWNTIME, cause=Cause(record.cause))
 
     def _make_up_stopped(self, state: TaskState, latest: Record | None) -> None:
         """What came due while the scheduler stopped is missed like any other: made up, if law 4 lets it."""
@@ -117,12 +131,12 @@ class Recovery:
             if again is None or again.due != record.due:
                 run = Run(state.name, record.due, record.attempt)
                 self._life.outcomes.settle(state, run, Status.FAILED)
-        elif known.latest is not None and known.latest.status is Status.COMPLETED:
+        elif known.latest is not None and known.latest.status in _PASSED_ON:
             for dependent in state.dependents:
-                self._start_after(dependent, known.latest, history.get(dependent.name))
+                self._pass_on(dependent, known.latest, history.get(dependent.name))
 
-    def _start_after(self, dependent: TaskState, done: Record, known: TaskHistory | None) -> None:
-        """An upstream run that completed just before a crash still has its dependents to start."""
+    def _pass_on(self, dependent: TaskState, done: Record, known: TaskHistory | None) -> None:
+        """It ended just before a crash, or was to be tried again: what comes after it has yet to hear."""
         if known is None or known.latest is None:
             told = known is None or known.expected_from > done.due
         else:
@@ -130,7 +144,10 @@ class Recovery:
             told = reached > done.due or (reached == done.due and not _stopped(known.latest))
         if told:
             return
-        if self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
+        if done.status is not Status.COMPLETED:
+            run = Run(dependent.name, done.due, 0, Cause.AFTER)
+            self._life.outcomes.skip(dependent, run, Reason.UPSTREAM)
+        elif self._life.now - (done.ended or done.due) <= dependent.spec.catchup:
             self._life.admit(dependent, Run(dependent.name, done.due, 1, Cause.AFTER))
         else:
             self._life.outcomes.miss(dependent, done.due, Reason.DOWNTIME, cause=Cause.AFTER)
@@ -138,6 +155,13 @@ class Recovery:
 
 # Of what waited; what an operator asked for, or an event, was for then.
 _MADE_UP = frozenset({Cause.CATCH_UP, Cause.AFTER})
+_PASSED_ON = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})  # when they are over
+
+
+def _unfinished_upstream(state: TaskState, histories: Mapping[str, TaskHistory]) -> Container[Instant]:
+    """The dues that are not over in what it comes after: it will hear of them."""
+    known = None if state.upstream is None else histories.get(state.upstream.name)
+    return () if known is None else {record.due for record in known.interrupted}
 
 
 def _of(history: TaskHistory, status: Status) -> list[Record]:

@@ -69,23 +69,34 @@ class Restarts:
             self._announce(state, run, life.now, reason)
             self.due(state)
             return True
-        if reason == Reason.RELOADED:
-            life.loops.revive(state)  # by its new `during`
         return False
 
     def due(self, state: TaskState) -> None:
         """The backoff is over."""
         life = self._life
-        run, state.retry_run = state.retry_run, None
-        if run is None:
+        run = state.retry_run
+        if run is None or self._waits_for_its_return(state, run):
             return
         busy = state.active is not None or state.lingering is not None
         parked = bool(state.broken) or state.supervisor.health is Health.PARKED
         barred = life.stopping or state.paused or parked or busy
         if barred or not state.may_retry(run.due, life.now):
+            state.retry_run = None
             self._settle(state, run)
         else:
             life.queueing.start_or_wait(state, run)
+            state.retry_run = None  # until here it was not over
+
+    def returned(self, state: TaskState) -> None:
+        """The run that could not be ended has come back."""
+        if state.retry_run is not None and state.timer(Kind.RETRY).when is None:
+            self.due(state)
+
+    def _waits_for_its_return(self, state: TaskState, run: Run) -> bool:
+        """Whether a loop whose thread has not come back is tried again as soon as it has: no tick will."""
+        return (
+            state.keeps_running and state.lingering is not None and state.may_retry(run.due, self._life.now)
+        )
 
     def give_up(self, state: TaskState) -> None:
         run, state.retry_run = state.retry_run, None

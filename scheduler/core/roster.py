@@ -54,10 +54,11 @@ class Roster:
             for name in event.history.keys() - names:
                 self._recovery.interrupted(event.history[name])
                 self._recovery.never_started(event.history[name])
+        self._recovery.recall(fresh, event.history)
         for state in fresh:
             self._restore(state)
             self._mark_broken(state, event.refused.get(state.name, ""))
-            self._recovery.begin(state, event.history.get(state.name))
+            self._recovery.begin(state, event.history)
             self._arm(state, anew=True)
         for state in fresh:
             self._recovery.resume_chain(state, event.history)
@@ -70,6 +71,7 @@ class Roster:
         self._life.backfills.end(state, "the task is removed")
         self._life.restarts.give_up(state)
         self._life.queueing.give_up(state, Reason.STOPPED)
+        self._life.outcomes.abandon(state)
         for timer in state.timers.values():
             self._timetable.set(timer, None)
         if state.keeps_running:
@@ -116,6 +118,8 @@ class Roster:
         if not changed and table.version == state.table.version and table.last == state.table.last:
             return
         self._life.queueing.put_on_record(state)
+        if spec.trigger != state.trigger:
+            self._life.outcomes.abandon(state)
         kept_running, before = state.keeps_running, state.span_at(self._life.now)
         state.keep_calendar()
         state.define(spec, table)

@@ -25,9 +25,8 @@ class Kind:
     """The kinds of timers; of those due together for one task the lower goes first."""
 
     # TICK before RETRY: a tick that comes due when the backoff is over goes instead of the retry.
-    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE, SETTLED, UNPAUSE, FRESH, FINISH, WAITING, BACKFILL = range(
-        12
-    )
+    PHASE, SPAN_END, STOP, TICK, RETRY, DEADLINE = range(6)
+    SETTLED, UNPAUSE, FRESH, FINISH, WAITING, BACKFILL = range(6, 12)
 
 
 # Timers that measure durations: they move along when the wall clock steps.
@@ -57,7 +56,7 @@ class TaskState:
         self.label = ""  # the calendar that the active run belongs to
         self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot
-        self.recorded: Run | None = None  # the queued run, if it has a row that says so
+        self.recorded: set[Instant] = set()  # dues with a row that says that they wait
         self.retry_run: Run | None = None  # what the RETRY timer will start
         self.lingering: Run | None = None  # ended by timeout, but its thread has not returned
         # Newest clock-driven due that is accounted for; the engine answers for what is due from `since` on.
@@ -138,6 +137,20 @@ class TaskState:
         while head.upstream is not None:
             head = head.upstream
         return head.trigger
+
+    def awaited(self, before: Instant) -> set[Instant]:
+        """The dues before one that may still come: they wait here, or are not over further up its chain."""
+        queued = self.queued
+        dues = {queued.due} if queued is not None and queued.due < before else set()
+        return dues if self.upstream is None else dues | self.upstream.unsettled(before)
+
+    def unsettled(self, before: Instant) -> set[Instant]:
+        """The dues before one of which those that come after it have not heard."""
+        if isinstance(self.source, KeepRunning):
+            return set()  # a loop may come to its end more than once for a due
+        runs = (self.active, self.retry_run)
+        under_way = {run.due for run in runs if run is not None and run.cause is not Cause.BACKFILL}
+        return {due for due in under_way if due < before} | self.awaited(before)
 
     def may_start(self, due: Instant, now: Instant) -> bool:
         """Law 4: whether a run due at ``due`` may still be started at ``now``."""

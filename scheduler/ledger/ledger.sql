@@ -61,6 +61,9 @@ INSERT OR REPLACE INTO runs
     (due, task, attempt, status, reason, started, ended, error, count, last_due, cause, calendar)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: begun
+DELETE FROM runs WHERE due = ? AND task = ? AND attempt = 0 AND status = 'queued';
+
 -- name: write_plain_runs
 -- Completed at the first attempt, nothing to remark: nearly all rows. Many at a time, with the little that
 -- differs, they cost less than half.

@@ -119,18 +119,26 @@ class Store:
         """All of it durable, or none. ValueError, OverflowError, …: something no database can hold."""
         names, versions = len(self._tasks), len(self._calendars)
         try:
-            self._transact(lambda: self._write(records.values(), jobs))
+            begun = self._begun(records)
+            self._transact(lambda: self._write(records.values(), jobs, begun))
         except BaseException:
             _forget(self._tasks, names)
             _forget(self._calendars, versions)
             raise
         self.unfinished.difference_update(records)
         self.unfinished.update(key for key, record in records.items() if record.status in _UNFINISHED)
+        self.unfinished.difference_update(begun)
         self._unsettled += len(records)
         if self._unsettled >= SETTLE_AFTER:
             self.settle()
 
-    def _write(self, records: Iterable[Record], jobs: Iterable[Job]) -> None:
+    def _begun(self, records: Mapping[RunKey, Record]) -> list[RunKey]:
+        """The rows of what waited and has begun now."""
+        waited = [key for key in self.unfinished if not key[2]]
+        waited += [key for key, record in records.items() if record.status is Status.QUEUED]
+        return [key for key in waited if (key[0], key[1], 1) in records]
+
+    def _write(self, records: Iterable[Record], jobs: Iterable[Job], begun: Iterable[RunKey]) -> None:
         plain: list[Any] = []
         rows, late, settled = [], [], self._settled
         tasks, calendars = self._tasks, self._calendars
@@ -156,6 +164,7 @@ class Store:
         self._write_plain(plain)
         self._connection.executemany(SQL["write_run"], rows)
         self._connection.executemany(SQL["settle_row"], late)
+        self._connection.executemany(SQL["begun"], [(due, tasks[name]) for name, due, _ in begun])
         for name, parameters in jobs:
             self._connection.execute(SQL[name], parameters)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Iterable, Mapping
-from concurrent.futures.thread import _threads_queues  # the only place that tells a pool's threads
+from concurrent.futures.thread import _threads_queues, _worker  # the only place that tells a pool's threads
 from contextvars import ContextVar
 from inspect import iscoroutine
 from pathlib import Path
@@ -154,7 +154,7 @@ class _Contained(Coroutine[Any, Any, Any]):
 
 
 class ThreadWatch:
-    """Notes the threads that are started in a run, from here to ``close``.
+    """Notes the threads that are started in a run, from here to ``close``; they are in that run, too.
 
     What a library starts without ``threading`` is not seen.
     """
@@ -163,8 +163,10 @@ class ThreadWatch:
         self._start = start = Thread.start
 
         def noting(thread: Thread) -> None:
-            start(thread)
             nest = current_nest.get()
+            if nest is not None and not _is_made_for_a_pool(thread):
+                _nested(thread, nest)
+            start(thread)
             if nest is not None and nest.open:
                 nest.note_thread(thread, _place(sys._getframe(1)))  # noqa: SLF001 - see StrayWatch
 
@@ -175,6 +177,23 @@ class ThreadWatch:
         """Put the original back, unless another has been put on top."""
         if Thread.start is self._noting:
             setattr(Thread, "start", self._start)  # noqa: B010 - as above
+
+
+def _nested(thread: Thread, nest: Nest) -> None:
+    """What it prints and raises is to be put down to a run. A thread has a context of its own."""
+    run = thread.run
+
+    def named() -> None:
+        del thread.run  # the instance's: back to the class's own
+        current_nest.set(nest)
+        run()
+
+    thread.run = named  # type: ignore[method-assign]
+
+
+def _is_made_for_a_pool(thread: Thread) -> bool:
+    """Of the standard library: it will work for others, too, and is not yet known to be of a pool."""
+    return getattr(thread, "_target", None) is _worker
 
 
 def _is_pooled(thread: Thread) -> bool:

@@ -79,6 +79,14 @@ def spec(name: str, trigger: Trigger, **options: Any) -> TaskSpec:
     return TaskSpec(name=name, trigger=trigger, **values)
 
 
+def keep(rows: dict[tuple[str, int, int], Record], record: Record) -> None:
+    """As a ledger does: in the place of what it said of the run before."""
+    waits = rows.get((record.task, record.due, 0))
+    if record.attempt and waits is not None and waits.status is Status.QUEUED:
+        del rows[record.task, record.due, 0]
+    rows[record.task, record.due, record.attempt] = record
+
+
 class Desk:
     """An engine and its past: what it started, wrote and announced."""
 
@@ -111,7 +119,7 @@ class Desk:
     def tell(self, event: Event) -> None:
         for action in self.engine.handle(event, self.now):
             if isinstance(action, Record):
-                self.rows[action.task, action.due, action.attempt] = action
+                keep(self.rows, action)
             elif isinstance(action, Announce):
                 self.said.append(action)
             elif isinstance(action, Remember):
@@ -123,6 +131,13 @@ class Desk:
             else:
                 self.stopped.append(action)
                 self._end_later(self.now, RunEnded(action.run, action.status, action.reason))
+
+    def on_the_ledger_of(self, before: Desk) -> Self:
+        """It goes on where that one left off."""
+        known, self.rows = list(self.rows.values()), dict(before.rows)
+        for record in known:
+            keep(self.rows, record)
+        return self
 
     def _remember(self, action: Remember) -> None:
         keys = self.remembered.setdefault(action.task, {})

@@ -43,8 +43,10 @@ def test_a_task_is_stale_when_its_last_success_is_older_than_it_may_be() -> None
     desk.scripts["a"] = bad()
     desk.until("2026-11-23T10:05:00+05:30")
     assert desk.when("task.stale") == ["10:00:50"]  # the last success was at 10:00:20.1
-    (said,) = desk.fields("task.stale")
+    (alarm,) = [action for action in desk.said if action.event == "task.stale"]
+    said = alarm.fields
     assert (said["task"], said["fresh_within"], iso(said["last_success"])[11:19]) == ("a", "30s", "10:00:20")
+    assert alarm.level == "error"
 
 
 def test_an_alarm_that_a_reload_took_away_is_silent() -> None:

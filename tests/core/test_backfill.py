@@ -213,5 +213,6 @@ def test_whatever_is_backfilled_when_the_ordinary_dues_have_one_outcome_each_and
         stretches = [range(row.due, (row.last_due or row.due) + 1, 10 * SECOND) for row in rows]
         accounted = sorted(due for dues in stretches for due in dues if due < end)
         assert accounted == list(range(first, end, 10 * SECOND))
+    assert not [row for row in desk.rows.values() if row.due < first and not row.attempt]
     starts = [(run.task, run.due, run.attempt) for run in desk.started if run.task == "a"]
     assert len(starts) == len(set(starts))

@@ -219,6 +219,53 @@ def test_a_thread_that_has_not_returned_keeps_its_task_from_being_tried_again() 
     assert desk.engine._admission.taken == 0
 
 
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_a_loop_whose_thread_returns_late_begins_anew_once_it_has(status: Status) -> None:
+    """Its retry came due before: no tick would start it until the next session."""
+    reason = Reason.TIMEOUT if status is Status.FAILED else Reason.RESTARTED
+    desk = Desk(
+        [spec("a", OPEN, **CRITICAL_LOOP)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless}
+    )
+    (run,) = desk.started
+    desk.tell(RunEnded(run, status, reason, "", lingering=True))
+    desk.until("2026-11-23T10:05:00+05:30")
+    assert desk.started == [run]
+    desk.tell(RunReturned(run))
+    assert [attempt for _, attempt in identities(desk, "a")] == [1, 2]
+
+
+def test_a_loop_whose_thread_returns_when_its_phase_is_over_does_not_begin_anew() -> None:
+    desk = Desk(
+        [spec("a", OPEN, **CRITICAL_LOOP)], TABLE, "2026-11-23T15:29:00+05:30", scripts={"a": endless}
+    )
+    (run,) = desk.started
+    desk.tell(RunEnded(run, Status.FAILED, Reason.TIMEOUT, "timed out", lingering=True))
+    desk.until("2026-11-23T15:31:00+05:30").tell(RunReturned(run))
+    assert desk.started == [run]
+
+
+def test_a_loop_whose_thread_returns_while_it_backs_off_is_tried_again_when_that_is_over() -> None:
+    desk = Desk(
+        [spec("a", OPEN, **CRITICAL_LOOP)], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless}
+    )
+    (run,) = desk.started
+    desk.tell(RunEnded(run, Status.FAILED, Reason.TIMEOUT, "timed out", lingering=True))
+    desk.until("2026-11-23T10:00:00.500+05:30").tell(RunReturned(run))
+    assert desk.started == [run]
+    desk.until("2026-11-23T10:00:01.500+05:30")
+    assert [attempt for _, attempt in identities(desk, "a")] == [1, 2]
+
+
+def test_a_loop_that_is_paused_does_not_begin_anew_when_its_thread_returns() -> None:
+    task = spec("a", OPEN, **CRITICAL_LOOP)
+    desk = Desk([task], TABLE, "2026-11-23T10:00:00+05:30", scripts={"a": endless})
+    (run,) = desk.started
+    desk.tell(RunEnded(run, Status.FAILED, Reason.TIMEOUT, "timed out", lingering=True))
+    desk.until("2026-11-23T10:05:00+05:30").tell(PauseRequested("a"))
+    desk.tell(RunReturned(run))
+    assert desk.started == [run]
+
+
 def test_what_was_queued_anew_is_not_given_up_at_the_deadline_of_what_it_replaced() -> None:
     """With a catch-up of one interval the next tick and the deadline of the last one come together."""
     task = spec("a", PACE, overlap=Overlap.QUEUE_ONE, catchup=5 * SECOND)

@@ -150,8 +150,11 @@ def test_a_backoff_is_remembered_until_the_task_is_healthy() -> None:
         "failures": 1,
         "until": instant("2026-11-23T10:00:06.100+05:30"),
     }
+    again = one.until("2026-11-23T10:00:07+05:30").remembered["a"]["health"]
+    assert (again["failures"], again["since"]) == (2, instant("2026-11-23T10:00:05.100+05:30"))
     one.until("2026-11-23T10:01:00+05:30")
     assert one.remembered["a"]["health"]["health"] == "crash-looping"
+    assert one.remembered["a"]["health"]["since"] > instant("2026-11-23T10:00:07+05:30")
     assert one.remembered["a"]["health"]["failures"] >= 5
     one.scripts["a"] = ok()
     assert one.until("2026-11-23T10:02:00+05:30").remembered["a"] == {}

@@ -96,6 +96,7 @@ def test_who_waits_although_a_slot_is_free_is_owed_its_run() -> None:
     state = TaskState(critical(), nse_week(), 0, OPEN)
     state.queued = Run("monitor", OPEN)
     assert overdue([state], Admission(), OPEN + HALF_A_MINUTE) == ["monitor"]
+    assert overdue([state], Admission(slots=1, reserved=1), OPEN + HALF_A_MINUTE) == ["monitor"]
     assert overdue([state], Admission(slots=0), OPEN + HALF_A_MINUTE) == []
     state.active = Run("monitor", OPEN - 1)
     assert overdue([state], Admission(), OPEN + HALF_A_MINUTE) == []

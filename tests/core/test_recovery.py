@@ -12,6 +12,7 @@ from scheduler.core.messages import (
     SECOND,
     Cause,
     Configure,
+    Happened,
     PauseRequested,
     Priority,
     Reason,
@@ -21,7 +22,7 @@ from scheduler.core.messages import (
     TaskHistory,
 )
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, parse_anchor
-from tests.core.desk import ALWAYS, Desk, bad, endless, ok, spec
+from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant, iso
 
@@ -157,12 +158,23 @@ def test_what_a_task_that_is_no_more_left_running_has_failed() -> None:
     assert desk.outcomes("gone") == [("10:00:00", "failed", "interrupted", 1)]
 
 
-def test_only_a_run_that_completed_still_starts_what_comes_after() -> None:
-    """A failed one has passed on what it had to say at once; nothing was owed when the crash came."""
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_what_comes_after_a_run_that_was_to_be_tried_again_when_the_crash_came_is_skipped(
+    status: Status,
+) -> None:
     specs = [spec("up", at("10:00")), spec("down", After("up"))]
-    failed = row("up", "2026-11-23T10:00:00+05:30", Status.FAILED, "error", ended=TEN + SECOND)
-    history = {"up": after(failed), "down": TaskHistory(TEN)}
+    history = {"up": after(row("up", "2026-11-23T10:00:00+05:30", status)), "down": TaskHistory(TEN)}
     desk = Desk(specs, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == [("10:00:00", "skipped", "upstream", 1)]
+    assert desk.rows["down", TEN, 0].cause == "after"
+
+
+def test_what_came_after_a_run_that_failed_is_not_skipped_twice() -> None:
+    specs = [spec("up", at("10:00"), restart=NEVER), spec("down", After("up"))]
+    before = Desk(specs, TABLE, "2026-11-23T09:59:00+05:30", scripts={"up": bad()})
+    history = before.until("2026-11-23T10:00:30+05:30").crash()
+    desk = Desk(specs, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert before.outcomes("down") == [("10:00:00", "skipped", "upstream", 1)]
     assert desk.outcomes("down") == []
 
 
@@ -292,7 +304,10 @@ def test_what_a_crash_settles_late_does_not_grow_into_a_stretch_over_what_is_on_
     before = Desk(specs, TABLE, "2026-11-23T10:00:00+05:30", scripts={"up": endless})
     before.until("2026-11-23T10:00:12+05:30")
     history = before.crash()
-    assert before.outcomes("down") == [("10:00:05", "skipped", "upstream", 2)]
+    assert before.outcomes("down") == [
+        ("10:00:00", "queued", "", 1),
+        ("10:00:05", "skipped", "upstream", 2),
+    ]
     desk = Desk(specs, TABLE, "2026-11-23T10:00:13+05:30", history=history)
     desk.tell(PauseRequested("up"))
     desk.until("2026-11-23T10:00:21+05:30")
@@ -328,4 +343,56 @@ def test_what_is_made_up_is_a_first_attempt() -> None:
 def test_what_is_due_at_the_very_instant_of_a_restart_is_started_once() -> None:
     desk = Desk([spec("a", at("10:00"))], TABLE, "2026-11-23T10:00:00+05:30", history={"a": TaskHistory(TEN)})
     desk.until("2026-11-23T10:00:05+05:30")
-    assert desk.starts("a") == ["2026-11-23T10:00:00+05:30"]
+    assert [(run.due, run.cause) for run in desk.started] == [(TEN, Cause.CATCH_UP)]
+
+
+def test_what_was_missed_because_all_stopped_stays_so_when_it_is_too_late_to_make_it_up() -> None:
+    task = spec("report", at("10:00"), catchup=MINUTE)
+    latest = row("report", "2026-11-23T10:00:00+05:30", **STOPPED)
+    desk = Desk([task], TABLE, "2026-11-23T10:02:00+05:30", history={"report": after(latest)})
+    assert (desk.outcomes("report"), desk.events("run.missed")) == ([], [])
+
+
+def test_what_comes_after_a_task_of_which_nothing_is_on_record_has_nothing_to_hear() -> None:
+    history = {"up": TaskHistory(TEN + 1), "down": TaskHistory(TEN + 1)}
+    desk = Desk(CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == []
+
+
+def test_what_comes_after_a_run_that_never_began_has_heard_of_it_with_all_others() -> None:
+    latest = row("up", "2026-11-23T10:00:00+05:30", Status.SKIPPED, Reason.PAUSED, attempt=0)
+    history = {"up": after(latest), "down": TaskHistory(TEN)}
+    desk = Desk(CHAIN, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.outcomes("down") == []
+
+
+def test_what_waited_of_a_task_that_is_no_more_is_announced_as_missed() -> None:
+    waited = row("gone", "2026-11-23T10:00:00+05:30", Status.QUEUED, attempt=0)
+    history = {"gone": TaskHistory(TEN + 1, (waited,), waited)}
+    desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T10:06:00+05:30", history=history)
+    assert desk.outcomes("gone") == [("10:00:00", "missed", "downtime", 1)]
+    (said,) = [action for action in desk.said if action.event == "run.missed"]
+    assert said.level == "warning"
+    assert said.fields == {"task": "gone", "due": TEN, "reason": Reason.DOWNTIME, "count": 1}
+
+
+def test_what_waited_of_a_task_is_taken_up_whatever_is_unknown_of_another() -> None:
+    waited = row("b", "2026-11-23T10:00:00+05:30", Status.QUEUED, attempt=0)
+    history = {"b": TaskHistory(TEN + 1, (waited,), waited)}
+    tasks = [spec("a", at("10:30")), spec("b", at("10:00"))]
+    desk = Desk(tasks, TABLE, "2026-11-23T10:01:00+05:30", history=history)
+    assert desk.starts("b") == ["2026-11-23T10:00:00+05:30"]
+
+
+def test_a_run_for_an_event_is_due_after_the_end_of_the_stretch_that_was_skipped_before_a_restart() -> None:
+    """The clock went back; the stretch, recorded as of its first due, reaches beyond now."""
+    stretch = row(
+        "bell", "2026-11-23T10:00:00+05:30", Status.SKIPPED, Reason.PAUSED, attempt=0, cause="event",
+        count=3, last_due=TEN + 90 * SECOND,
+    )  # fmt: skip
+    task = spec("bell", On(("desk.bell",)))
+    desk = Desk(
+        [task], TABLE, "2026-11-23T10:01:00+05:30", history={"bell": TaskHistory(TEN, latest=stretch)}
+    )
+    desk.tell(Happened("desk.bell", "info", {}))
+    assert [run.due for run in desk.started] == [TEN + 90 * SECOND + 1]

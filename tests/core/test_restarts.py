@@ -64,8 +64,9 @@ def test_a_restart_says_its_attempt_its_delay_its_reason_and_what_comes_after_th
     desk.until("2026-11-23T10:01:00+05:30")
     (said,) = [action for action in desk.said if action.event == "task.restarting"]
     assert said.level == "warning"
-    assert {key: said.fields[key] for key in said.fields if key != "due"} == {
+    assert said.fields == {
         "task": "a",
+        "due": instant(TEN),
         "run_id": "a-20261123T043000Z~2",
         "attempt": 2,
         "delay": "1s",
@@ -103,6 +104,29 @@ def test_a_crash_loop_is_critical_and_says_how_often_it_has_failed_and_why() -> 
     (said,) = [action for action in desk.said if action.event == "task.crash_looping"]
     assert said.level == "critical"
     assert said.fields == {"task": "a", "reason": "ValueError: no", "failures": 5}
+
+
+def test_a_task_that_is_parked_says_how_often_it_has_failed_why_and_what_ends_it() -> None:
+    desk = Desk([spec("a", at("10:00"))], TABLE, TEN, scripts={"a": bad(0)})
+    desk.until("2026-11-23T10:05:00+05:30")
+    (said,) = [action for action in desk.said if action.event == "task.parked"]
+    assert said.level == "error"
+    assert said.fields == {
+        "task": "a",
+        "reason": "ValueError: no",
+        "failures": 3,
+        "ends_by": "`scheduler resume a`, or a changed definition",
+    }
+
+
+@pytest.mark.parametrize("event", [StopRequested(), Configure((spec("down", After("up")),), {"NSE": TABLE})])
+def test_what_comes_after_a_run_that_fails_when_nothing_is_tried_again_is_skipped(
+    event: StopRequested | Configure,
+) -> None:
+    desk = Desk([spec("up", at("10:00")), spec("down", After("up"))], TABLE, TEN, scripts={"up": bad(2)})
+    desk.tell(event)
+    desk.until("2026-11-23T10:00:05+05:30")
+    assert attempts(desk, "down") == [("10:00:00", 0, "skipped", "upstream")]
 
 
 def test_what_failed_without_a_word_is_told_by_its_reason() -> None:
@@ -416,7 +440,7 @@ def test_past_the_table_a_run_by_hand_waits_behind_another_for_as_long_as_its_ca
     for _ in range(2):
         desk.tell(RunNow("a"))
     desk.until("2026-12-05T00:01:00+05:30")
-    assert [status for _, _, status, _ in attempts(desk, "a")] == ["running"]
+    assert [status for _, _, status, _ in attempts(desk, "a")] == ["running", "queued"]
     desk.until("2026-12-05T00:01:01+05:30")
     assert [(status, why) for _, _, status, why in attempts(desk, "a")] == [
         ("running", ""),

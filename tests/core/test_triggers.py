@@ -87,7 +87,7 @@ def test_a_plain_pace_begins_anew_at_midnight_when_the_clocks_change() -> None:
 
 @pytest.mark.parametrize("pace", [0, -SECOND])
 def test_a_pace_of_nothing_is_refused(pace: int) -> None:
-    with pytest.raises(ValueError, match="longer than 0"):
+    with pytest.raises(ValueError, match=r"^a pace must be longer than 0$"):
         Every({"open": pace})
 
 
@@ -95,7 +95,7 @@ def test_a_pace_of_nothing_is_refused(pace: int) -> None:
 def test_a_grid_is_shifted_by_no_less_than_nothing_and_no_more_than_its_pace(
     offset: int, share: float
 ) -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match=r"^an offset must not be negative, and a share must be in "):
         Every({"*": MINUTE}, offset=offset, share=share)
 
 
@@ -182,6 +182,11 @@ def test_nothing_is_known_outside_the_table(trigger: Trigger) -> None:
 def test_a_trigger_is_shown_as_a_person_would_write_it(trigger: Trigger, text: str, at_noon: str) -> None:
     assert trigger.text == text
     assert trigger.text_at(at("23T12:00:00"), NSE) == at_noon
+
+
+def test_a_pace_that_pauses_is_shown_whole() -> None:
+    trigger = Every({"open": 5 * SECOND, "closed": None})
+    assert trigger.text_at(at("23T20:00:00"), NSE) == "every open 5s, closed pause"
 
 
 def test_what_holds_from_the_first_instant_of_the_table_has_no_start_in_it() -> None:

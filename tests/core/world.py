@@ -41,6 +41,7 @@ from scheduler.core.messages import (
     TaskSpec,
     Wake,
 )
+from scheduler.core.tasks import TaskState
 from scheduler.core.triggers import After, At, Cron, KeepRunning, Trigger
 from tests.core.desk import Desk, Script
 from tests.core.tables import nse_week
@@ -161,7 +162,10 @@ class Witness(Desk):
         key = (run.task, run.due, run.attempt)
         assert key not in self.keys, f"started twice: {shown}"
         self.keys.add(key)
-        if run.cause in (Cause.MANUAL, Cause.EVENT):  # due at once, or right after what was started last
+        upstream = self.engine.tasks[run.task].upstream
+        caused = upstream is not None and (upstream.name, run.due) in self.caused
+        # Due at once, or right after what was started last.
+        if caused or run.cause in (Cause.MANUAL, Cause.EVENT):
             self.caused.add((run.task, run.due))
         assert run.due <= self.latest or (run.task, run.due) in self.caused, f"before its due: {shown}"
         assert law_4(task, run, self.now, self.table), f"too late: {shown}"
@@ -267,11 +271,12 @@ class World:
         self.rewound |= old.now < old.latest  # what waited is due again when its time comes again
         then = old.now + step.seconds * SECOND
         self.desk = self._desk(then, old.keys, old.latest, self.history(then), old.remembered)
-        self.desk.rows = old.rows | self.desk.rows
+        self.desk.on_the_ledger_of(old)
 
     def _pause(self, step: Step) -> None:
         """For some time, or until somebody resumes it."""
         if name := self._named(step.task):
+            self.desk.until(iso(self.desk.now + MILLISECOND))  # a retry may be due at the very instant
             until = self.desk.now + step.seconds * SECOND if step.seconds else None
             self.desk.tell(PauseRequested(name, until))
 
@@ -288,6 +293,7 @@ class World:
 
     def _bell(self, _: Step) -> None:
         """Something that tasks wait for."""
+        self.desk.until(iso(self.desk.now + MILLISECOND))  # not in the nanosecond in which somebody asks
         self.desk.tell(Happened("desk.bell", "info", {}))
 
     def _linger(self, step: Step) -> None:
@@ -421,6 +427,45 @@ class World:
                 continue
             accounted, expected = self.accounted(name, rows), self.expected(name)
             assert accounted <= expected if self.rewound else accounted == expected, name
+        for name, segments in self.segments.items():
+            [*_, last] = segments
+            if len(segments) == 1 and last.until is None and isinstance(last.trigger, After):
+                told, over = self._told(name), self._over(last.trigger.upstream)
+                assert told == over or self.rewound, (
+                    f"{name} has heard of {told} runs, of which {over} are over"
+                )
+
+    def _told(self, name: str) -> int:
+        """Of how many runs that are over further up its chain a task has an outcome, or will have."""
+        state = self.desk.engine.tasks[name]
+        rows = [row for row in self.rows(name) if row.status is not Status.QUEUED]
+        begun = {row.due for row in rows if row.attempt > 0} - {
+            row.due for row in rows if row.cause == Cause.MANUAL
+        }
+        others = [row for row in rows if row.attempt == 0 and row.cause == Cause.AFTER]
+        if state.queued is not None and state.queued.cause is Cause.AFTER:
+            begun.add(state.queued.due)
+        both = [row for row in others if row.due in begun and row.reason != Reason.STOPPED]
+        assert not both, f"{name} has two outcomes for {both}"
+        # What was missed because the scheduler stopped may be made up, here or further up.
+        anew = begun | self._under_way(state.upstream)
+        return len(begun) + sum(row.count for row in others if row.due not in anew)
+
+    def _over(self, name: str) -> int:
+        state = self.desk.engine.tasks[name]
+        under_way = self._under_way(state)
+        rows = [row for row in self.rows(name) if row.status is not Status.QUEUED]
+        begun = {row.due for row in rows if row.attempt > 0}
+        others = [row for row in rows if row.attempt == 0 and row.due not in begun | under_way]
+        return len(begun - under_way) + sum(row.count for row in others)
+
+    def _under_way(self, state: TaskState | None) -> set[Instant]:
+        """The dues that are not over in a task and further up its chain."""
+        dues: set[Instant] = set()
+        while state is not None:
+            dues |= {run.due for run in (state.active, state.queued, state.retry_run) if run is not None}
+            state = state.upstream
+        return dues
 
     def expected(self, name: str) -> int:
         now = self.desk.latest  # what a step back repeats was due once
@@ -434,7 +479,10 @@ class World:
         loops = isinstance(self.all[name].trigger, KeepRunning)
         # A loop run by hand is run for the stretch that it is in, other tasks for an instant of their own.
         manual = {r.due for r in rows if r.cause == Cause.MANUAL and not loops}
-        rows = [r for r in rows if r.due not in manual and self._defined(name, r.due)]
+        rows = [
+            r for r in rows
+            if r.due not in manual and self._defined(name, r.due) and r.status is not Status.QUEUED
+        ]  # fmt: skip
         begun = {r.due for r in rows if r.attempt > 0}
         state = self.desk.engine.tasks.get(name)
         waiting = state.queued if state is not None else None

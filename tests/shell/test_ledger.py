@@ -405,6 +405,28 @@ class TestRestart:
         assert all(isinstance(record.status, Status) for record in interrupted)
         assert again.unfinished == 2
 
+    @pytest.mark.parametrize("between", [True, False], ids=["commits apart", "one commit"])
+    def test_what_waited_and_has_begun_is_one_row(self, path: Path, opened: Opener, between: bool) -> None:
+        ledger = opened()
+        ledger.record(Record("t", T, 0, Status.QUEUED))
+        ledger.record(Record("u", T, 0, Status.QUEUED))
+        ledger.record(Record("v", T, 0, Status.MISSED))  # made up by another scheduler
+        if between:
+            ledger.flush()
+            ledger.close()
+            ledger = opened()
+        ledger.record(running("t", T))
+        ledger.record(ran("v", T))
+        ledger.flush()
+        assert ledger.unaccounted() == 2
+        found = sorted((row.task, row.attempt, str(row.status)) for row in read_history(path))
+        assert found == [
+            ("t", 1, "running"),
+            ("u", 0, "queued"),
+            ("v", 0, "missed"),
+            ("v", 1, "completed"),
+        ]
+
     def test_state_is_remembered_and_forgotten(self, opened: Opener) -> None:
         ledger = opened()
         ledger.remember("t", "paused", {"until": T})

@@ -264,6 +264,21 @@ async def test_a_stall_that_lasts_is_told_again_with_the_frame_of_then(
 
 
 @on_uvloop
+async def test_what_is_done_once_a_stall_is_over_is_not_another_one_while_older_probes_are_answered() -> None:
+    """The lines of the log that waited: shorter than a stall, and the oldest probes are older than one."""
+    async with watched() as it:
+
+        def drain(stall: Stall) -> None:
+            block(0.3)
+            it.overs.append(stall)
+
+        it.watch._on_over = drain
+        await a_task(sleeps)
+        await it.over()
+        await asyncio.sleep(0.3)
+        assert len(it.stalls) == it.watch.stalls == 1
+
+
 async def test_each_stall_is_counted_and_ended() -> None:
     async with watched() as it:
         for count in (1, 2):
