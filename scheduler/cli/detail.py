@@ -42,10 +42,10 @@ def _facts(detail: Row) -> Iterator[tuple[str, Text]]:
 
 
 def _work(work: Row) -> str:
-    """``module:callable(url=…)`` or the program and its arguments."""
+    """``module:callable (process) with url``, or the program and its arguments."""
     names = [*work["arguments"], *work["env"]]
     given = f" with {', '.join(names)}" if names else ""
-    how = f", {work['isolation'].lower()}" if work["isolation"] else ""
+    how = f" ({work['isolation'].lower()})" if work["isolation"] else ""
     return (work["target"] or " ".join(work["argv"])) + how + given
 
 
@@ -77,9 +77,13 @@ def _state(status: Row) -> Text:
 def _success(status: Row) -> str:
     parts = [_time(status["last_success"]) if status["last_success"] else "never, as far as is known"]
     parts += [status["freshness"]] if status["freshness"] else []
-    parts.append(f"{status['consecutive_failures']} failures in a row")
-    parts.append(f"{status['restarts']} restarts")
+    parts.append(f"{_count(status['consecutive_failures'], 'failure')} in a row")
+    parts.append(_count(status["restarts"], "restart"))
     return " · ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _runs(runs: Iterable[Row]) -> Table:

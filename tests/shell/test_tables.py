@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from typing import Any, Literal
 
@@ -10,10 +11,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from scheduler.api.models.tasks import TaskStatus
+from scheduler.api.models.tasks import TaskDetail, TaskStatus
+from scheduler.cli.detail import task_view
 from scheduler.cli.overview import SystemView
 from scheduler.cli.tables import acts_table, cache_table
 from scheduler.cli.wrong import wrong_with
+from scheduler.core.definition import definition_text
+from scheduler.core.messages import MINUTE, SECOND, Isolation, Priority, RestartPolicy, TaskSpec, Work
+from scheduler.core.triggers import Every
 from tests.shell.systems import NOW, concern, market, namespace, run, system, task
 
 LONG = "order-gateway-heartbeat-of-the-primary-and-of-the-secondary-line"
@@ -175,3 +180,46 @@ def test_acts_are_told_with_what_they_were_about() -> None:
     text = "\n".join(lines(acts_table([act(action="run-now", detail=run_id), pause]), 120))
     assert "2026-11-26 09:16:04  root  run-now  feed-20261126T034600Z" in text
     assert r"feed until=2026-11-26 15:30 ended=parked,paused  \x1b" in text
+
+
+SPEC = TaskSpec(
+    name="feed",
+    priority=Priority.CRITICAL,
+    market="NSE",
+    trigger=Every({"*": 5 * SECOND}),
+    work=Work(target="desk.feed:poll", isolation=Isolation.PROCESS, arguments={"token": "secret"}),
+    restart=RestartPolicy("always", 5, MINUTE, "keep_trying"),
+    timeout=MINUTE,
+    catchup=5 * SECOND,
+    fresh_within=2 * MINUTE,
+)
+
+
+def test_all_about_a_task_fits_80_columns_with_its_errors_in_full() -> None:
+    error = "URLError: no route to host " * 20
+    detail = TaskDetail(
+        status=task("feed", state="parked", trouble="is parked", consecutive_failures=1, freshness="stale"),
+        why="feed does not run: it is parked",
+        definition=json.loads(definition_text(SPEC)),
+        runs=(
+            run(attempt=2, status="failed", reason="timeout", error=f"{error}\x1b"),
+            run(status="failed", reason="error", error="boom", cause="retry"),
+            run(status="skipped", reason="parked", attempt=0, started=None, count=11),
+        ),
+        coming=("2026-11-26T23:59:55+05:30", "2026-11-27T00:00:00+05:30", "2026-11-27T00:00:05+05:30"),
+    )
+    found = lines(task_view(json.loads(detail.model_dump_json())))
+    assert max(map(cell_len, found)) <= 80
+    text = re.sub(r"\s+", " ", " ".join(found))
+    for part in (
+        "critical · NSE · every open 5s, closed 1m",
+        "work desk.feed:poll (process) with token",
+        "timeout 1m · grace 10s · catch-up 5s · overlap skip · restart always, after 5 in 1m keep trying",
+        "due 2026-11-26 23:59:55, 2026-11-27 00:00:00, 00:00:05",
+        "success 2026-11-26 09:16:01 · stale · 1 failure in a row · 0 restarts",
+        "2026-11-26 09:16:00 1 failed 1.2s retry boom",
+        "2026-11-26 09:16:00 skipped x11 tick parked",
+    ):
+        assert part in text
+    assert text.count("no route to host") == 20
+    assert "secret" not in text
