@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from http import HTTPStatus
-
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from scheduler.api.control import Control
 from scheduler.api.openapi import document_route
 from scheduler.api.operations import Operation, routes
-from scheduler.api.problems import HANDLERS, problem
+from scheduler.api.problems import HANDLERS
 from scheduler.api.routes import cache, configuration, events, health, page, replaced, runs, tasks
 
 # The old paths first: one of them would else be a task's name.
@@ -28,25 +25,4 @@ def build_app(control: Control) -> ASGIApp:
     paths = [*routes(every), document_route(every), *page.routes()]
     app = Starlette(routes=paths, exception_handlers=dict(HANDLERS))
     app.router.redirect_slashes = False  # a path that is wrong is not found
-    return _says_that_it_stops(app)
-
-
-def _says_that_it_stops(app: ASGIApp) -> ASGIApp:
-    """Requests are cancelled when the daemon stops; whoever still waits is told."""
-
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await app(scope, receive, noting)
-        except asyncio.CancelledError:  # of the request's own task, which ends here
-            if not begun:
-                answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "the scheduler is stopping")
-                await answer(scope, receive, send)
-
-    return call
+    return app

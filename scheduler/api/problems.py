@@ -13,6 +13,7 @@ from starlette.responses import Response
 from scheduler.api.models.problems import Complaint, Problem
 from scheduler.errors import (
     ConfigurationError,
+    OutsideTableError,
     SchedulerError,
     UnknownKeyError,
     UnknownNamespaceError,
@@ -29,6 +30,7 @@ _STATUS = {
     UnknownKeyError: HTTPStatus.NOT_FOUND,
     ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OutsideTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 

@@ -19,6 +19,7 @@ from scheduler.api.control import Peer
 from scheduler.api.guard import Door, guarded
 from scheduler.api.refusals import Refusals, Tell
 from scheduler.api.unixsocket import BACKLOG
+from scheduler.api.wrappers import in_turn, says_that_it_stops
 
 _LAST_WORDS: Final = 0.2  # seconds for what is still to be sent at the end
 _LOOK: Final = 0.01  # seconds between looks at whether it is
@@ -46,9 +47,10 @@ class Server:
         self._refusals = Refusals(tell)
         self._state = ServerState()
         self._config = Config(
-            guarded(app, listener.door, self._note), http=Connection, ws="none", lifespan="off",
-            interface="asgi3", workers=1, proxy_headers=False, forwarded_allow_ips="", server_header=False,
-            date_header=False, timeout_keep_alive=KEEP_ALIVE, access_log=False, log_config=None,
+            says_that_it_stops(in_turn(guarded(app, listener.door, self._note))),
+            http=Connection, ws="none", lifespan="off", interface="asgi3", workers=1, proxy_headers=False,
+            forwarded_allow_ips="", server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE,
+            access_log=False, log_config=None,
             log_level="error",  # anybody can send rubbish as fast as he likes; Refusals tells of it
         )  # fmt: skip
         self._config.load()

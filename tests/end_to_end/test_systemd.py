@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -79,6 +80,28 @@ def test_the_example_of_a_drop_in_is_valid(box: Box) -> None:
     said = [entry["LINE"] for entry in box.journal("EVENT=run.output", "TASK=a")]
     assert said
     assert set(said) == {"desk"}
+
+
+ASK = """
+import json, sys, urllib.request
+token = open(sys.argv[2]).read().strip()
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + token})
+print(json.load(urllib.request.urlopen(request))["may_change"])
+"""
+
+
+def test_with_the_example_of_a_drop_in_it_listens_and_its_token_is_a_credential(box: Box) -> None:
+    example = (CHECKOUT / "systemd" / "examples" / "listen.conf").read_text("utf-8")
+    box.write("/etc/systemd/system/scheduler.service.d/listen.conf", example)
+    secret = "/etc/scheduler/credentials/api-token"  # noqa: S105 - the place of one
+    box.write(secret, "0123456789abcdef\n", 0o600)
+    box.write("/etc/scheduler/ask.py", ASK)
+    box.run("systemd-analyze verify --recursive-errors=no /etc/systemd/system/scheduler.service")
+    start(box, TICKING, "Environment=SCHEDULER_LISTEN=127.0.0.1:0")
+    listening = box.wait_for("EVENT=api.listening")
+    (port,) = set(re.findall(r"127\.0\.0\.1:(\d+)", str(listening)))
+    url = f"http://127.0.0.1:{port}/api/system/tasks"
+    assert box.run(f"/opt/scheduler/bin/python /etc/scheduler/ask.py {url} {secret}").strip() == "False"
 
 
 def test_starting_returns_when_it_is_ready_and_the_status_line_lives(box: Box) -> None:

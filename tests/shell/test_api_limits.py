@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.api import connection
-from scheduler.api.models.health import Concern
+from scheduler.api.models.health import Concern, Health
 from tests.shell.execution import on_both_loops, on_uvloop
 from tests.shell.serving import (
     CHUNKED,
@@ -140,6 +140,35 @@ async def test_a_flood_of_requests_that_are_answered_at_once_is_taken_in_turn(tm
             for _ in range(connection.MOST_WAITING):
                 assert (await read(reader)).status == 200
         writer.close()
+
+
+@on_both_loops
+async def test_of_a_flood_one_request_begins_in_a_turn_of_the_loop(tmp_path: Path) -> None:
+    """Between two of them whatever else is due has its turn."""
+    async with serving(at_socket(tmp_path)) as served:
+        loop, turn = asyncio.get_running_loop(), 0
+        begun: list[int] = []
+        answer = served.desk.health
+
+        def health() -> Health:
+            begun.append(turn)
+            return answer()
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            if len(begun) < 30:
+                loop.call_soon(count)
+
+        served.desk.health = health  # type: ignore[method-assign]
+        clients = [await served.connect() for _ in range(30)]
+        count()
+        for _, writer in clients:
+            writer.write(GET)
+        for reader, writer in clients:
+            assert (await read(reader)).status == 200
+            writer.close()
+        assert len(set(begun)) == len(begun) == 30
 
 
 async def begin_events(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

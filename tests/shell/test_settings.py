@@ -35,6 +35,7 @@ def test_a_plain_user_gets_directories_of_his_own() -> None:
     assert (settings.listen, settings.log_format, settings.log_level) == (None, "auto", "info")
     assert (settings.python_path, settings.config_group, settings.config_gids) == ((), None, frozenset())
     assert settings.credentials_dir is None
+    assert (settings.token_file, settings.listen_write, settings.hosts) == (None, False, ())
     assert settings.long_running == HOUR
 
 
@@ -103,6 +104,9 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "PYTHON_PATH": "/opt/desk:/opt/lib:",
         "CONFIG_GROUP": "root",
         "LONG_RUNNING": "90m",
+        "TOKEN_FILE": "/etc/token",
+        "LISTEN_WRITE": "Yes",
+        "HOSTS": "Scheduler.Desk.Example., desk1,",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"SCHEDULER_{name}", value)
@@ -112,6 +116,17 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.python_path == ("/opt/desk", "/opt/lib")
     assert settings.config_gids == {0}
     assert settings.long_running == 90 * MINUTE
+    assert (settings.token_file, settings.listen_write) == (Path("/etc/token"), True)
+    assert settings.hosts == ("scheduler.desk.example", "desk1")
+
+
+def test_the_token_is_the_services_credential_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings().token_file is None
+    (tmp_path / "api-token").touch()
+    assert load_settings().token_file == tmp_path / "api-token"
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +152,8 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         ("LOG_FORMAT", "xml", "must be one of auto, console, json, journal, not 'xml'"),
         ("LOG_LEVEL", "all", "must be one of debug, info, warning, error, critical, not 'all'"),
         ("LONG_RUNNING", "3600", "'3600' is not a duration; write 5s, 1m30s, 2h or 1d"),
+        ("LISTEN_WRITE", "perhaps", "must be true or false, not 'perhaps'"),
+        ("HOSTS", "a b", "'a b' is not the name of a host; write names such as scheduler.desk.example"),
         ("CONFIG_GROUP", "no-such-group", "there is no group 'no-such-group'"),
         ("SOCKET", f"/{'s' * 107}", f"'/{'s' * 107}' is longer than 107 bytes; choose a shorter path"),
     ],
