@@ -62,7 +62,7 @@ const ICONS = {
   stale: { line: "M12 7a5 5 0 1 1-10 0 5 5 0 0 1 10 0zM7 4v3.200l2 1.300" },
   warning: { line: "M7 2l5.500 10h-11zM7 6v3M7 10.400v.2" },
   well: { line: "M2.500 7.500l3 3 6-7" },
-  note: { line: "M7 6.500v4M7 3.600v.2" },
+  note: { line: "M12.500 7a5.500 5.500 0 1 1-11 0 5.500 5.500 0 0 1 11 0zM7 6.400v3.600M7 4v.4" },
 };
 
 export function icon(kind) {

@@ -13,13 +13,10 @@ export function troubles(system, errors, zone, now) {
   const known = new Map(system.tasks.map((task) => [task.task, task]));
   const found = system.concerns
     .filter(({ kind, name }) => kind !== "task" || !known.has(name))
-    .map(({ kind, name, what, blocking }) => ({
-      rank: blocking ? "blocking" : "important",
-      kind: "warning",
-      name,
-      what,
-      about: kind,
-    }));
+    .map(({ kind, name, what, blocking }) => {
+      const rank = blocking ? "blocking" : kind === "market" ? "notice" : "critical"; // a calendar's end is far
+      return { rank, kind: rank === "notice" ? "note" : "warning", name, what };
+    });
   for (const task of system.tasks) {
     const what = wrong(task, errors.get(task.task), zone, now);
     if (what) found.push({ rank: task.priority, kind: task.state, name: task.task, what, task });

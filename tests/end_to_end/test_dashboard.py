@@ -306,6 +306,29 @@ def test_yesterday_is_from_the_ledger_and_tomorrow_from_the_plan(
     board.expect_no_complaints()
 
 
+def test_times_are_those_of_the_zone_whatever_the_browser_has_and_its_clocks_do(
+    daemon: Daemon, look: Look
+) -> None:
+    board = look()
+    expect(board.page.locator("#clock small")).to_have_text("IST")
+    script = """async ([name, date]) => {
+        const { Zone } = await import("/assets/time.js");
+        const zone = new Zone(name);
+        const midnight = zone.midnight(date);
+        return [new Date(midnight).toISOString().slice(0, 16), zone.date(midnight), zone.clock(midnight)];
+    }"""
+    midnights = {
+        ("Asia/Kolkata", "2026-11-23"): "2026-11-22T18:30",
+        ("America/New_York", "2026-03-08"): "2026-03-08T05:00",  # clocks go forward at 02:00
+        ("America/New_York", "2026-03-09"): "2026-03-09T04:00",
+        ("America/New_York", "2026-11-01"): "2026-11-01T04:00",  # and back
+        ("America/New_York", "2026-11-02"): "2026-11-02T05:00",
+        ("Pacific/Auckland", "2026-04-05"): "2026-04-04T11:00",
+    }
+    found = {each: board.page.evaluate(script, list(each)) for each in midnights}
+    assert found == {each: [at, each[1], "00:00:00"] for each, at in midnights.items()}
+
+
 def test_a_tap_tells_of_a_run_and_a_second_one_opens_its_task(daemon: Daemon, look: Look) -> None:
     daemon.wait_for("run.completed", task="watch")
     board = look("/#view=hour", has_touch=True, viewport={"width": 390, "height": 844})
