@@ -17,7 +17,6 @@ from scheduler.api.models.runs import (
     RunRow,
     Runs,
     RunsQuery,
-    Timeline,
     TimelineQuery,
 )
 from scheduler.api.models.system import (
@@ -86,7 +85,8 @@ class RunControl(Protocol):
 
     async def cancel(self, run_id: str, by: Peer, reason: str) -> Cancelled: ...
 
-    async def timeline(self, wanted: TimelineQuery) -> Timeline: ...
+    async def timeline(self, wanted: TimelineQuery) -> bytes:
+        """The JSON of a ``Timeline``."""
 
     async def plan(self, wanted: PlanQuery) -> Plan: ...
 

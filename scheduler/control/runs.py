@@ -18,12 +18,11 @@ from scheduler.api.models.runs import (
     RunRow,
     Runs,
     RunsQuery,
-    Timeline,
     TimelineQuery,
 )
 from scheduler.control import rows
 from scheduler.control.access import Access
-from scheduler.control.timeline import timeline_rows
+from scheduler.control.timeline import timeline_text
 from scheduler.core.messages import DAY, CancelRequested, Duration, Instant
 from scheduler.core.plan import plan
 from scheduler.errors import SchedulerError, UnknownRunError, UsageError
@@ -116,18 +115,15 @@ class RunControl:
         )  # fmt: skip
         return Plan(runs=shown, truncated=len(found) > wanted.limit)
 
-    async def timeline(self, wanted: TimelineQuery) -> Timeline:
+    async def timeline(self, wanted: TimelineQuery) -> bytes:
         access = self._access
         start, until = access.stretch(wanted.from_, wanted.until, (0, 0))
         if not start < until <= start + _LONGEST_TIMELINE:
             raise UsageError("a timeline is of some time, and of eight days at most")
         now, configuration = access.now, access.daemon.configuration
         await access.daemon.durable()
-        found = await access.in_thread(
-            lambda: timeline_rows(configuration, access.ledger, (start, until), now, wanted)
-        )
-        return Timeline(
-            **{"from": access.iso(start)}, until=access.iso(until), now=access.iso(now), rows=tuple(found)
+        return await access.in_thread(
+            lambda: timeline_text(configuration, access.ledger, (start, until), now, wanted, access.iso)
         )
 
 

@@ -1,59 +1,72 @@
-"""A stretch of time as a picture wants it: runs merged where a picture could not tell them apart."""
+"""A stretch of time as a picture wants it: runs merged where a picture could not tell them apart.
+
+A day of two hundred tasks has a hundred thousand marks, so its text is made here, in a thread, a row at a
+time: as models, and on the loop, it would hold up everything for a second.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from scheduler.api.models.runs import PlannedStretch, TimelineMark, TimelineQuery, TimelineRow
+from scheduler.api.models.runs import TimelineQuery
 from scheduler.configuration import Configuration
 from scheduler.core.messages import SECOND, Instant, TaskSpec, run_id
 from scheduler.core.plan import outline
 from scheduler.core.triggers import After
 from scheduler.ledger import MergedRuns, read_timeline
 
+Window = tuple[Instant, Instant]
 
-def timeline_rows(
+
+def timeline_text(
     configuration: Configuration,
     ledger: Path,
-    window: tuple[Instant, Instant],
+    window: Window,
     now: Instant,
     wanted: TimelineQuery,
-) -> list[TimelineRow]:
-    """By priority and name; tasks that are no more come last. Reads the ledger."""
+    iso: Callable[[Instant], str],
+) -> bytes:
+    """The JSON of a ``Timeline``: by priority and name, tasks that are no more last. Reads the ledger."""
+    rows = ",".join(json.dumps(row) for row in _rows(configuration, ledger, window, now, wanted))
+    head = {"from": iso(window[0]), "until": iso(window[1]), "now": iso(now)}
+    return f'{json.dumps(head)[:-1]}, "rows": [{rows}]}}'.encode()
+
+
+def _rows(
+    configuration: Configuration, ledger: Path, window: Window, now: Instant, wanted: TimelineQuery
+) -> Iterator[dict[str, Any]]:
     start, until = window
-    marks: dict[str, list[TimelineMark]] = {}
-    for merged in read_timeline(ledger, start, until, max(1, (until - start) // wanted.buckets)):
-        if not wanted.task or merged.task in wanted.task:
-            marks.setdefault(merged.task, []).append(_mark(merged, start, now))
+    ran = read_timeline(ledger, start, until, max(1, (until - start) // wanted.buckets))
     specs = {spec.name: spec for spec in configuration.specs}
-    ordered = sorted(specs.values(), key=lambda spec: (spec.priority, spec.name))
-    found = [
-        TimelineRow(
-            task=spec.name, priority=spec.priority.label, market=spec.market,
-            marks=tuple(marks.pop(spec.name, ())),
-            planned=tuple(_planned(spec, specs, configuration, max(start, now), until, start)),
+    for spec in sorted(specs.values(), key=lambda spec: (spec.priority, spec.name)):
+        merged = ran.pop(spec.name, [])
+        if not wanted.task or spec.name in wanted.task:
+            planned = _planned(spec, specs, configuration, max(start, now), until, start)
+            about = {"task": spec.name, "priority": spec.priority.label, "market": spec.market}
+            yield {**about, "marks": _marks(spec.name, merged, start, now), "planned": planned}
+    for task, merged in sorted(ran.items()):
+        if not wanted.task or task in wanted.task:
+            marks = _marks(task, merged, start, now)
+            yield {"task": task, "priority": "", "market": "", "marks": marks, "planned": []}
+
+
+def _marks(task: str, merged: list[MergedRuns], start: Instant, now: Instant) -> list[tuple[Any, ...]]:
+    """As ``TimelineMark`` has them."""
+    return [
+        (
+            _seconds(begun - start),
+            _seconds(max(begun, now if end is None else end) - start),
+            status,
+            reason,
+            count,
+            attempt > 1,
+            run_id(task, due, attempt),
         )
-        for spec in ordered
-        if not wanted.task or spec.name in wanted.task
-    ]  # fmt: skip
-    found += [
-        TimelineRow(task=task, priority="", market="", marks=tuple(left), planned=())
-        for task, left in sorted(marks.items())
+        for status, reason, begun, end, count, due, attempt in merged
     ]
-    return found
-
-
-def _mark(merged: MergedRuns, start: Instant, now: Instant) -> TimelineMark:
-    end = now if merged.end is None else merged.end
-    return TimelineMark(
-        start=_seconds(merged.start - start),
-        end=_seconds(max(merged.start, end) - start),
-        status=merged.status,  # type: ignore[arg-type]  # the ledger has no other words
-        reason=merged.reason,
-        count=merged.count,
-        retried=merged.attempt > 1,
-        run_id=run_id(merged.task, merged.due, merged.attempt),
-    )
 
 
 def _planned(
@@ -63,7 +76,7 @@ def _planned(
     start: Instant,
     until: Instant,
     zero: Instant,
-) -> list[PlannedStretch]:
+) -> list[dict[str, float]]:
     """What comes after another task is planned with that."""
     if not spec.enabled:
         return []
@@ -72,7 +85,7 @@ def _planned(
     table = configuration.tables[spec.market]
     start, until = max(start, table.first), min(until, table.last)
     return [
-        PlannedStretch(start=_seconds(first - zero), end=_seconds(last - zero), count=count)
+        {"start": _seconds(first - zero), "end": _seconds(last - zero), "count": count}
         for first, last, count in outline(spec.trigger, table, start, until)
     ]
 

@@ -12,10 +12,12 @@ export class Row {
     this.market = row.market;
     this.bucket = bucket;
     const absolute = (mark) => ({ ...mark, start: began + mark.start * 1000, end: began + mark.end * 1000 });
+    const named = ([start, end, status, reason, count, retried, run_id]) =>
+      absolute({ start, end, status, reason, count, retried, run_id });
     this.planned = row.planned.map(absolute);
     this.alive = new Map(); // by run id
     this.marks = [];
-    for (const mark of row.marks.map(absolute)) {
+    for (const mark of row.marks.map(named)) {
       if (ALIVE.has(mark.status)) this.alive.set(mark.run_id, mark);
       else this.marks.push(mark);
     }

@@ -228,18 +228,13 @@ WHERE due >= :since AND due < :until AND tasks.name = :task
 GROUP BY due;
 
 -- name: timeline
--- Runs that began in the same stretch of :width and ended alike, merged. Stretches are not: they are few.
--- What was due up to a day before may still have run.
-SELECT tasks.name, status, reason, min(began), max(over), max(status IN ('queued', 'running')), sum(count),
-    max(printf('%019d %d', due, attempt))
-FROM (
-    SELECT task, due, attempt, status, reason, count, coalesce(started, due) AS began,
-        coalesce(last_due, ended, started, due) AS over
-    FROM runs WHERE due >= :since - 86400000000000 AND due < :until
-) AS seen JOIN tasks ON tasks.id = seen.task
-WHERE began < :until AND (over >= :since OR status = 'running')
-GROUP BY tasks.name, status, reason, CASE WHEN count > 1 THEN -due ELSE (began - :since) / :width END
-ORDER BY 4;
+-- What ran, or was due, between :since and :until. What was due up to a day before may still have run.
+SELECT tasks.name, due, attempt, status, reason, count, coalesce(started, due) AS began,
+    CASE WHEN status IN ('queued', 'running') THEN NULL ELSE coalesce(last_due, ended, started, due) END AS over
+FROM runs JOIN tasks ON tasks.id = runs.task
+WHERE due >= :since - 86400000000000 AND due < :until
+    AND began < :until AND (over IS NULL OR over >= :since)
+ORDER BY due, runs.task, attempt;
 
 -- name: durations
 SELECT due, runs.task, attempt, tasks.name, ended - started FROM runs JOIN tasks ON tasks.id = runs.task

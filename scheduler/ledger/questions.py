@@ -16,9 +16,8 @@ from scheduler.ledger.statements import SQL
 
 
 class MergedRuns(NamedTuple):
-    """Runs of one task, status and reason that began in the same stretch of time; instants in nanoseconds."""
+    """Runs of one task, status and reason that began in the same part of the time; in nanoseconds."""
 
-    task: str
     status: str
     reason: str
     start: Instant  # of the first
@@ -46,17 +45,27 @@ class ActRow(NamedTuple):
     detail: Mapping[str, Any]
 
 
-def read_timeline(path: Path, since: Instant, until: Instant, width: Duration) -> list[MergedRuns]:
-    """What ran or was due in ``[since, until)``, by start; ``width``: of the stretches that are merged."""
-    wanted = {"since": since, "until": until, "width": width}
+def read_timeline(path: Path, since: Instant, until: Instant, width: Duration) -> dict[str, list[MergedRuns]]:
+    """By task, what ran or was due in ``[since, until)``; runs that began in the same ``width`` are merged.
+
+    Stretches of missed or skipped runs are not: they are few.
+    """
+    found: dict[str, list[MergedRuns]] = {}
+    latest: dict[tuple[str, str, str], tuple[int, int]] = {}  # -> part of the time, place among the marks
     with _reading(path) as connection:
-        rows = connection.execute(SQL["timeline"], wanted).fetchall()
-    found = []
-    for task, status, reason, start, end, alive, count, latest in rows:
-        due, attempt = latest.split()
-        found.append(
-            MergedRuns(task, status, reason, start, None if alive else end, count, int(due), int(attempt))
-        )
+        rows = connection.execute(SQL["timeline"], {"since": since, "until": until})
+        for task, due, attempt, status, reason, count, began, over in rows:
+            marks = found.setdefault(task, [])
+            part = (began - since) // width
+            known, place = latest.get((task, status, reason), (None, 0))
+            if part == known and count == 1:
+                mark = marks[place]
+                end = None if over is None or mark.end is None else max(mark.end, over)
+                marks[place] = mark._replace(end=end, count=mark.count + 1, due=due, attempt=attempt)
+                continue
+            if count == 1:
+                latest[task, status, reason] = part, len(marks)
+            marks.append(MergedRuns(status, reason, began, over, count, due, attempt))
     return found
 
 

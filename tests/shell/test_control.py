@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from scheduler.api.control import Peer
-from scheduler.api.models.runs import PlanQuery, RunsQuery, TimelineQuery
+from scheduler.api.models.runs import PlanQuery, RunsQuery, Timeline, TimelineQuery
 from scheduler.api.models.system import EventsQuery, MarketsQuery
 from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection
 from scheduler.clock import ScaledClock
@@ -252,7 +252,7 @@ async def test_the_timeline_has_what_ran_and_what_is_planned_of_each_task_in_its
         await control.tasks.run_now("slow", ME, "")
         await asyncio.sleep(0.1)  # a pace's run is put on record once it has lasted for a turn of the loop
         wanted = TimelineQuery.model_validate({"from": "2026-11-23T09:00", "until": "2026-11-23T18:00"})
-        timeline = await control.runs.timeline(wanted)
+        timeline = Timeline.model_validate_json(await control.runs.timeline(wanted))
         assert [row.task for row in timeline.rows] == ["slow", "down", "late"]
         slow, down, late = timeline.rows
         assert [(mark.status, mark.count) for mark in slow.marks] == [("running", 1)]

@@ -30,9 +30,9 @@ def ran(
     return Record(task, due, attempt, status, started=due, ended=due + took)
 
 
-def timeline(ledger: Ledger, width: int = MINUTE) -> list[MergedRuns]:
+def timeline(ledger: Ledger, task: str = "a", width: int = MINUTE) -> list[MergedRuns]:
     assert ledger.flush()
-    return read_timeline(ledger.path, NINE, NOON, width)
+    return read_timeline(ledger.path, NINE, NOON, width).get(task, [])
 
 
 def test_runs_that_began_in_the_same_part_and_ended_alike_are_one_mark(ledger: Ledger) -> None:
@@ -40,9 +40,9 @@ def test_runs_that_began_in_the_same_part_and_ended_alike_are_one_mark(ledger: L
         ledger.record(ran("a", NINE + second * SECOND))
     ledger.record(ran("a", NINE + 30 * SECOND, status=Status.FAILED))
     assert timeline(ledger) == [
-        MergedRuns("a", "completed", "", NINE, NINE + 41 * SECOND, 3, NINE + 40 * SECOND, 1),
-        MergedRuns("a", "failed", "", NINE + 30 * SECOND, NINE + 31 * SECOND, 1, NINE + 30 * SECOND, 1),
-        MergedRuns("a", "completed", "", NINE + 70 * SECOND, NINE + 71 * SECOND, 1, NINE + 70 * SECOND, 1),
+        MergedRuns("completed", "", NINE, NINE + 41 * SECOND, 3, NINE + 40 * SECOND, 1),
+        MergedRuns("failed", "", NINE + 30 * SECOND, NINE + 31 * SECOND, 1, NINE + 30 * SECOND, 1),
+        MergedRuns("completed", "", NINE + 70 * SECOND, NINE + 71 * SECOND, 1, NINE + 70 * SECOND, 1),
     ]
 
 
@@ -53,7 +53,9 @@ def test_a_run_from_the_day_before_that_reaches_into_the_time_is_seen_and_one_th
     ledger.record(ran("over", NINE - HOUR))
     ledger.record(Record("loop", NINE - 2 * HOUR, 1, Status.RUNNING, started=NINE - 2 * HOUR))
     ledger.record(ran("later", NOON))
-    assert [(row.task, row.end) for row in timeline(ledger)] == [("long", NINE + HOUR), ("loop", None)]
+    assert [row.end for row in timeline(ledger, "long")] == [NINE + HOUR]
+    assert [row.end for row in timeline(ledger, "loop")] == [None]
+    assert timeline(ledger, "over") == timeline(ledger, "later") == []
 
 
 def test_a_stretch_of_missed_runs_is_one_mark_from_its_first_due_to_its_last(ledger: Ledger) -> None:

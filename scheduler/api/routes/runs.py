@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from starlette.responses import Response
+
 from scheduler.api.control import Control
 from scheduler.api.models.runs import (
     ActiveRuns,
@@ -33,8 +35,8 @@ def operations(control: Control) -> list[Operation]:
     async def cancel(asked: Asked) -> Cancelled:
         return await runs.cancel(asked.path["id"], asked.by, asked.query.reason)
 
-    async def timeline(asked: Asked) -> Timeline:
-        return await runs.timeline(asked.query)
+    async def timeline(asked: Asked) -> Response:
+        return Response(await runs.timeline(asked.query), media_type="application/json")
 
     unknown = HTTPStatus.NOT_FOUND
     return [
