@@ -38,7 +38,7 @@ _NINTH = """() => {
 # The runs on the picture of a day.
 _COUNT = """async (date) => {
     const answer = await fetch(`/api/timeline?from=${date}T00:00:00Z&until=${date}T23:59:59Z&buckets=600`);
-    const counts = (await answer.json()).rows.flatMap((row) => row.marks.map((mark) => mark.count));
+    const counts = (await answer.json()).rows.flatMap((row) => row.marks.map((mark) => mark[4]));
     return counts.reduce((sum, count) => sum + count, 0);
 }"""
 
