@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from scheduler import logs, reports
 from scheduler.accounting import Accounting
@@ -23,7 +23,6 @@ from scheduler.configuration import Configuration, Loader, Window
 from scheduler.context import Context
 from scheduler.core import events
 from scheduler.core.accounting import expectations
-from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.durations import format_duration
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
@@ -36,9 +35,7 @@ from scheduler.core.messages import (
     Configure,
     Duration,
     Event,
-    Happened,
     Instant,
-    Level,
     LoopLag,
     Priority,
     Record,
@@ -48,21 +45,22 @@ from scheduler.core.messages import (
     StartRun,
     Status,
     StopRequested,
-    TaskHistory,
     TaskSpec,
     Wake,
 )
 from scheduler.core.overdue import LIMIT as OVERDUE
-from scheduler.core.triggers import KeepRunning, session_of
+from scheduler.core.triggers import session_of
 from scheduler.errors import ConfigurationError, SchedulerError
-from scheduler.executors import Executors, Facts, Job, Log, TargetError, kill_all
+from scheduler.executors import Executors, Facts, Job, kill_all
 from scheduler.ledger import Ledger
 from scheduler.lock import StateLock
-from scheduler.loopwatch import LoopWatch, Stall
+from scheduler.loopwatch import LoopWatch
 from scheduler.marketfile import AMENDMENTS
+from scheduler.recorder import Recorder
 from scheduler.reloading import Reloading
-from scheduler.runs import BackgroundTaskManager, RunEntry, Runner
-from scheduler.times import to_iso
+from scheduler.runs import BackgroundTaskManager, Runner
+from scheduler.takeover import Known, expect, find_out, first_histories, later_histories
+from scheduler.voice import Voice, tell
 from scheduler.waker import Waker
 
 T = TypeVar("T")
@@ -70,25 +68,10 @@ T = TypeVar("T")
 _TELL = "scheduler/tell "  # and a run id: begins the id of what waits for the disk to tell of that run's end
 _LOOK_EVERY = MINUTE  # for runs that take long
 FORCE = 5.0  # seconds that runs get to end once they are forced
-_INSTANTS = frozenset({"due", "since", "until", "last_success"})  # fields of announcements
-_SAID = frozenset(  # by the thread that met it, before the loop came to it
-    {
-        events.LOOP_STALLED, events.LEDGER_DEGRADED, events.LEDGER_RECOVERED, events.LEDGER_REPLACED,
-        events.LEDGER_LOST,
-    }
-)  # fmt: skip
 
 
 class StartAbandoned(Exception):  # noqa: N818 - it is no error
     """the daemon was asked to stop while it still loaded"""
-
-
-class _Known(NamedTuple):
-    """What is found out before a configuration takes effect."""
-
-    refused: Mapping[str, str]  # task -> why its callable cannot be imported
-    defined: Mapping[str, str]  # task -> fingerprint
-    histories: Mapping[str, TaskHistory]  # of all tasks at the start, of loops for a reload
 
 
 class Daemon:
@@ -137,20 +120,17 @@ class Daemon:
         jitter = random.Random(seed).random  # noqa: S311 - spreads retries, guards nothing
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
-        self._begun: list[tuple[Run, Record]] = []  # in this turn of the loop
-        self._begun_before: list[tuple[Run, Record]] = []  # in the one before
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, "daemon")  # the loop's own may be full of what tasks hang in
-        self._early: list[Announce] | None = []  # told once there are tasks to hear of it; None: there are
         self._over = False
         self._reloads = 0
         self._running = False
         self._abandoned = False
         self.on_change: Callable[[], None] = lambda: None  # called whenever the engine was told something
-        # Told, on the loop, of all that is announced (at any level) and of all that becomes of runs.
-        self.announcement_listeners: list[Callable[[Announce], None]] = []
-        self.record_listeners: list[Callable[[Record], None]] = []
+        self.voice = Voice(self.engine, zone=lambda: self.configuration.zone, handle=self.handle)
+        self.voice.listeners.append(self._heed)
+        self.record_listeners: list[Callable[[Record], None]] = []  # of all that becomes of runs, on the loop
 
     # Life.
 
@@ -158,13 +138,13 @@ class Daemon:
         """Everything up, then the tasks. ConfigurationError or SchedulerError leaves nothing behind,
         nor does StartAbandoned.
         """
-        self._loop = asyncio.get_running_loop()
+        self.voice.begin()
         self._lock = StateLock(self._state)
         try:
             self._claim()
             self._ledger = Ledger(
                 self._state / "ledger.db",
-                on_trouble=self._ledger_trouble,
+                on_trouble=self.voice.ledger_trouble,
                 timer=lambda: self._clock.monotonic() / SECOND,
             )
             try:
@@ -187,13 +167,17 @@ class Daemon:
         if self._abandoned:
             raise StartAbandoned
         self.cache = SharedCache(configuration.caches, timer=lambda: self._clock.monotonic() / SECOND)
-        self.manager = BackgroundTaskManager(self._clock.now, on_leak=self._leaked, on_failure=self._crashed)
+        self.manager = BackgroundTaskManager(
+            self._clock.now, on_leak=self.voice.leaked, on_failure=self.voice.crashed
+        )
         self._executors = Executors(
-            facts=self._facts, context=self._context, log=self._task_log, on_failure=self._task_failed,
-            cache=self.cache, python_path=self._python_path, hold=self._hold, simulate=self._simulate,
+            facts=self._facts, context=self._context, log=self.voice.task_log,
+            on_failure=self.voice.task_failed, cache=self.cache, python_path=self._python_path,
+            hold=self._hold, simulate=self._simulate,
         )  # fmt: skip
         for name, call in self._callables.items():
             self._executors.register(name, call)
+        self._recorder = Recorder(self._ledger.record, self.engine.tasks)
         self._runner = Runner(self.manager, self._executors, self.handle, durable=self._durable)
         self._waker = Waker(
             self._clock,
@@ -204,8 +188,8 @@ class Daemon:
             appointment=lambda: self._waker.expected,
             busy=lambda: any(entry.owner for entry in self.manager.registry.live.values()),
             whose=self._whose,
-            on_stall=lambda stall: self._say(events.LOOP_STALLED, "error", **stall.fields()),
-            on_over=self._recovered,
+            on_stall=self.voice.stalled,
+            on_over=self.voice.recovered,
             on_lag=lambda mean: self.handle(LoopLag(mean)),
         )
         self.accounting = Accounting(
@@ -213,7 +197,7 @@ class Daemon:
             tasks=lambda: expectations(self.engine.tasks.values()),
             now=self._clock.now,
             in_thread=self._in_thread,
-            say=self._report,
+            say=self.voice.report,
         )
         if isinstance(self._clock, ScaledClock):
             self._clock.begin()  # loading takes seconds, which at a hundred times the speed are minutes
@@ -222,12 +206,11 @@ class Daemon:
         self._seen = seen  # the files as the configuration in force was loaded from them
         self._running = True
         self.configuration = configuration
-        self._report(reports.loaded(configuration))
+        self.voice.report(reports.loaded(configuration))
         self._configure(configuration)
-        early, self._early = self._early or [], None
-        self._report(early)
+        self.voice.tasks_listen()
         await self._durable()  # that it answers for what is due from now on, whatever becomes of it
-        self._report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
+        self.voice.report([reports.ready(configuration, self.engine.upcoming(3), self._clock.now())])
         self.manager.start_task(self._maintain(), "scheduler/maintenance")
         self.manager.start_task(self._look_for_long_runs(), "scheduler/long-runs")
         if self._watched is not None:
@@ -249,7 +232,7 @@ class Daemon:
             in_force=lambda: (self.configuration, self._seen),
             now=self._clock.now,
             running=lambda: {name for name, state in self.engine.tasks.items() if state.active is not None},
-            say=self._report,
+            say=self.voice.report,
             in_thread=self._in_thread,
             later=lambda work, name: self.manager.start_task(work, name),  # noqa: PLW0108 - made later
         )
@@ -263,12 +246,13 @@ class Daemon:
             if run_id.startswith("scheduler/") and not run_id.startswith(_TELL):
                 self.manager.cancel_task(run_id)
         waiting = [row["run_id"] for row in self.engine.snapshot() if row["run_id"]]
-        self._announced(Announce(events.DAEMON_STOPPING, "info", {"waiting_for": waiting}))
+        self.voice.announce(Announce(events.DAEMON_STOPPING, "info", {"waiting_for": waiting}))
         self.handle(StopRequested())
         left = await self.manager.wait_all(self._patience())
         if left:
             left = await self._runner.shutdown(FORCE)
         self._over = True
+        self.voice.end()
         self.loop_watch.close()
         self._waker.close()
         self._executors.close()
@@ -278,7 +262,7 @@ class Daemon:
         self._lock.release()
         uptime = format_duration((self._clock.monotonic() - self._began) // SECOND * SECOND)
         told = {"waited_for": waiting, "left_behind": left, "uptime": uptime}
-        self._announced(Announce(events.DAEMON_STOPPED, "warning" if left else "info", told))
+        self.voice.announce(Announce(events.DAEMON_STOPPED, "warning" if left else "info", told))
 
     @property
     def stop_limit(self) -> float:
@@ -337,10 +321,6 @@ class Daemon:
         """Nanoseconds since the daemon began to work."""
         return self._clock.monotonic() - self._began
 
-    def report(self, announcements: Iterable[Announce]) -> None:
-        """Say it, and let `on` tasks hear of it; once the daemon has ended it is only said."""
-        self._report(announcements)
-
     async def durable(self) -> None:
         """Wait until all that is recorded is on the disk, unless that refuses it."""
         await self._durable()
@@ -366,15 +346,15 @@ class Daemon:
         begun: Record | None = None  # comes right before its StartRun
         for action in actions:
             if isinstance(action, Record):
-                _tell(self.record_listeners, action)
+                tell(self.record_listeners, action)
                 if action.status is Status.RUNNING:
                     begun = action
                 else:
-                    self._record(action)
+                    self._recorder.settled(action)
             elif isinstance(action, StartRun):
                 self._start_run(action, begun)
             elif isinstance(action, Announce):
-                self._announced(action)
+                self.voice.announce(action)
             elif isinstance(action, Remember):
                 self._ledger.remember(*action)
             else:
@@ -383,37 +363,12 @@ class Daemon:
         self.on_change()
 
     def _start_run(self, action: StartRun, begun: Record | None) -> None:
-        """An appointment is on record before it begins. A pace's run need not be if it ends at once."""
         assert begun is not None
         self.loop_watch.attend()
         if action.durable:
             self._appointments.add(action.run)
-            self._ledger.record(begun)
-        else:
-            if not (self._begun or self._begun_before):
-                asyncio.get_running_loop().call_soon(self._record_begun)
-            self._begun.append((action.run, begun))
+        self._recorder.begun(action.run, begun, durable=action.durable)
         self._runner.start(action)
-
-    def _record_begun(self) -> None:
-        """What still runs after a whole turn of the loop is put on record as running."""
-        tasks = self.engine.tasks
-        for run, record in self._begun_before:
-            state = tasks.get(run.task)
-            if state is not None and state.active is run:
-                self._ledger.record(record)
-        self._begun_before, self._begun = self._begun, []
-        if self._begun_before:
-            asyncio.get_running_loop().call_soon(self._record_begun)
-
-    def _record(self, record: Record) -> None:
-        """Never a due that was skipped or missed ahead of one that runs: a crash would lose the latter."""
-        if not record.attempt:
-            state = self.engine.tasks.get(record.task)
-            for run, begun in (*self._begun_before, *self._begun):
-                if state is not None and state.active is run:
-                    self._ledger.record(begun)
-        self._ledger.record(record)
 
     def _told_when_durable(self, run: Run, actions: Sequence[Action]) -> Sequence[Action]:
         """What was recorded before it started is reported as ended once that is recorded too."""
@@ -422,21 +377,14 @@ class Daemon:
         if not told or not self._running:
             return actions
 
-        async def tell() -> None:
+        async def tell_later() -> None:
             await self._durable()
             for announcement in told:
-                self._announced(announcement)
+                self.voice.announce(announcement)
 
         # The record is among the other actions, which are carried out before this task begins.
-        self.manager.start_task(tell(), _TELL + run.run_id)
+        self.manager.start_task(tell_later(), _TELL + run.run_id)
         return [action for action in actions if not isinstance(action, Announce)]
-
-    def _facts(self, run: Run, spec: TaskSpec) -> Facts:
-        table = self.configuration.tables[spec.market]
-        if not table.first <= run.due < table.last:
-            return Facts("", "", table.zone)
-        session = session_of(spec.trigger, run.due, table)
-        return Facts(table.phase_at(run.due).phase, session.date if session else "", table.zone)
 
     async def _durable(self) -> None:
         with self._hold():
@@ -462,7 +410,9 @@ class Daemon:
                 old, now = self.configuration, self._clock.now()
                 # In a thread: counting the runs of ten thousand tasks takes a second.
                 told = await self._in_thread(lambda: list(reports.changed(old, configuration, now, cause)))
-                known = await self._in_thread(lambda: self._find_out(configuration, now))
+                known = await self._in_thread(
+                    lambda: find_out(configuration, now, self._executors, self._ledger)
+                )
                 self._configure(configuration, known)
             except ConfigurationError as error:
                 return self._reject([str(problem) for problem in error.problems], cause)
@@ -471,76 +421,43 @@ class Daemon:
             except Exception as error:  # noqa: BLE001 - who watches the files must outlive any of them
                 return self._reject([f"{type(error).__name__}: {error}"], cause, again=True)
             self._seen = seen
-            self._report(told)
+            self.voice.report(told)
             return reports.Reloaded(accepted=True, told=tuple(told))
 
     def _reject(self, problems: Sequence[str], cause: str, *, again: bool = False) -> reports.Reloaded:
         for problem in problems:
-            self._happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
+            self.voice.happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
         return reports.Reloaded(accepted=False, problems=tuple(problems), again=again)
 
-    def _find_out(self, configuration: Configuration, now: Instant, *, first: bool = False) -> _Known:
-        """What it takes a while to know: imports, and questions to the ledger. In any thread."""
-        refused = {}
-        for spec in configuration.specs:
-            try:
-                self._executors.choose(spec)
-            except TargetError as error:
-                refused[spec.name] = str(error)
-        enabled = [spec for spec in configuration.specs if spec.enabled]
-        loops = _stretches(configuration, enabled, now)
-        asked = [spec.name for spec in enabled] if first else list(loops)
-        histories = self._ledger.task_histories(asked, now, loops) if first or loops else {}
-        return _Known(refused, self._ledger.defined(), histories)
-
-    def _configure(self, configuration: Configuration, known: _Known | None = None) -> None:
+    def _configure(self, configuration: Configuration, known: Known | None = None) -> None:
         """``known`` is what a reload has found out; at the start nothing runs yet that could not wait."""
         self.loop_watch.attend()  # ten thousand tasks take a while
         now = self._clock.now()
-        refused, defined, found = known or self._find_out(configuration, now, first=True)
-        enabled = [spec for spec in configuration.specs if spec.enabled]
         if known is None:
-            histories = dict(found)
-            for spec in enabled:  # what was due before a change is not the new task's
-                if defined.get(spec.name) != fingerprint(spec):
-                    histories[spec.name] = histories[spec.name]._replace(expected_from=now)
-        else:  # new ones are expected from now on, but may have been here before
-            tasks = self.engine.tasks
-            asked = [s for s in enabled if s.name not in tasks or isinstance(s.trigger, KeepRunning)]
-            histories = {spec.name: TaskHistory(now + 1) for spec in asked}
-            for name, due in _stretches(configuration, asked, now).items():
-                begun = found[name].begun if name in found else None
-                if begun is not None and begun[0] == due:  # else the stretch has begun since it was asked for
-                    histories[name] = TaskHistory(now + 1, begun=begun)
-        remembered = self._ledger.remembered() if known is None else {}
+            known = find_out(configuration, now, self._executors, self._ledger, first=True)
+            histories, remembered = first_histories(configuration, known, now), self._ledger.remembered()
+        else:
+            histories, remembered = later_histories(configuration, known, self.engine.tasks, now), {}
         before, self.configuration = self.configuration, configuration  # what now begins asks it
         try:
             self.cache.reconfigure(configuration.caches)
-            self.handle(Configure(configuration.specs, configuration.tables, refused, histories, remembered))
-            self._define(enabled, defined.keys(), now)  # after what was due before is accounted for
+            tables, refused = configuration.tables, known.refused
+            self.handle(Configure(configuration.specs, tables, refused, histories, remembered))
+            # After what was due before is accounted for.
+            expect(self._ledger, configuration, known.defined, now)
         except BaseException:
             self.configuration = before
             raise
         try:
             self._accepted()
         except Exception as error:  # noqa: BLE001 - mostly a full disk; it is in force all the same
-            self._happened(events.CONFIG_NOT_KEPT, "warning", error=str(error))
-
-    def _define(self, specs: Sequence[TaskSpec], defined: Collection[str], now: Instant) -> None:
-        """Tell the ledger which runs to expect from now on."""
-        for spec in specs:
-            calendar = self.configuration.tables[spec.market].version
-            self._ledger.definition_started(
-                spec.name, now, fingerprint(spec), definition_text(spec), calendar
-            )
-        for name in set(defined) - {spec.name for spec in specs}:
-            self._ledger.definition_ended(name, now)
+            self.voice.happened(events.CONFIG_NOT_KEPT, "warning", error=str(error))
 
     async def _maintain(self) -> None:
         """Once a day, and when a known calendar ends: warn of what is not known, prune, roll the window."""
         while True:
             now = self._clock.now()
-            self._report(reports.doubts(self.configuration, now))
+            self.voice.report(reports.doubts(self.configuration, now))
             await asyncio.sleep(self._clock.real_seconds(reports.next_doubt(self.configuration, now) - now))
             self._ledger.prune(self._clock.now())
             await self._saves.refresh()
@@ -554,44 +471,24 @@ class Daemon:
             found = {run.run_id: run for run in self.engine.long_running(now, limit)}
             for run_id in found.keys() - told:
                 fields = {"task": found[run_id].task, "run_id": run_id, "longer_than": format_duration(limit)}
-                self._happened(events.RUN_LONG, "warning", **fields)
+                self.voice.happened(events.RUN_LONG, "warning", **fields)
             told = set(found)
 
-    # What is said.
-
-    def _announced(self, action: Announce) -> None:
-        if action.event == events.MARKET_PHASE_CHANGED:
+    def _heed(self, announcement: Announce) -> None:
+        """A phase has changed."""
+        if announcement.event == events.MARKET_PHASE_CHANGED:
             self.cache.phase_changed()
             if self._saves.is_due():
                 self.reload_soon("the market closed")
-        _tell(self.announcement_listeners, action)
-        if logs.enabled(action.level) and action.event not in _SAID:
-            self._say(action.event, action.level, **action.fields)
 
-    def _report(self, announcements: Iterable[Announce]) -> None:
-        for event, level, fields in announcements:
-            self._happened(event, level, **fields)
+    # What runs and the watch of the loop ask.
 
-    def _happened(self, event: str, level: Level, **fields: Any) -> None:
-        """Say it by way of the engine, so that `on` tasks hear of it."""
-        if not self._over:
-            self.handle(Happened(event, level, fields))
-        elif event not in _SAID:  # there is nobody left to hear of it
-            self._say(event, level, **fields)
-
-    def _say(self, event: str, level: Level, **fields: Any) -> None:
-        logs.announce(event, level, self.as_said(fields))
-
-    def as_said(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of an announcement as the log has them: instants in ISO 8601, the task's priority."""
-        said, zone = dict(fields), self.configuration.zone
-        for name in _INSTANTS & said.keys():
-            if isinstance(said[name], int):
-                said[name] = to_iso(said[name], zone)
-        state = self.engine.tasks.get(said.get("task", ""))
-        if state is not None:
-            said.setdefault("priority", state.spec.priority.label)
-        return said
+    def _facts(self, run: Run, spec: TaskSpec) -> Facts:
+        table = self.configuration.tables[spec.market]
+        if not table.first <= run.due < table.last:
+            return Facts("", "", table.zone)
+        session = session_of(spec.trigger, run.due, table)
+        return Facts(table.phase_at(run.due).phase, session.date if session else "", table.zone)
 
     def _context(self, job: Job) -> Context:
         return Context(job, cache=self.cache, clock=self._clock, next_tick=self._next_tick)
@@ -599,81 +496,8 @@ class Daemon:
     def _next_tick(self, spec: TaskSpec, after: Instant) -> Instant | None:
         return (spec.pace or spec.trigger).next_after(after, self.configuration.tables[spec.market])
 
-    def _task_log(self, run: Run) -> Log:
-        state = self.engine.tasks.get(run.task)
-        more = {} if state is None else {"priority": state.spec.priority.label}
-        return logs.logger(task=run.task, run_id=run.run_id, **more)
-
-    def _task_failed(self, run: Run, error: str, details: str) -> None:
-        if details:
-            self._say(
-                events.TASK_TRACEBACK,
-                "warning",
-                task=run.task,
-                run_id=run.run_id,
-                error=error,
-                exception=details,
-            )
-
-    def _leaked(self, entry: RunEntry, kind: str, count: int, where: str) -> None:
-        self._happened(
-            events.TASK_LEAKED,
-            "error",
-            task=entry.owner,
-            run_id=entry.run_id,
-            kind=kind,
-            count=count,
-            where=where,
-        )
-
     def _whose(self, task: asyncio.Task[Any]) -> tuple[str, str] | None:
         entry = self.manager.owner_of(task)
         if entry is None:
             return None
         return (entry.owner, entry.run_id) if entry.owner else (entry.run_id, "")
-
-    def _recovered(self, stall: Stall) -> None:
-        """The loop is free again, and with it the `on` tasks that wait for a stall."""
-        fields = stall.fields()
-        self._happened(events.LOOP_STALLED, "error", **fields)
-        ended = {name: fields[name] for name in ("task", "run_id", "culprit", "seconds") if name in fields}
-        self._happened(events.LOOP_RECOVERED, "info", **ended)
-
-    def _crashed(self, entry: RunEntry, error: str, details: str) -> None:
-        whose = {"task": entry.owner} if entry.owner else {}
-        self._happened(
-            events.BACKGROUND_FAILED, "error", **whose, run_id=entry.run_id, error=error, exception=details
-        )
-
-    def _ledger_trouble(self, event: str, fields: Mapping[str, object]) -> None:
-        """Mostly from the writer's thread: said at once, and heard of when the loop comes to it."""
-        level: Level = "warning" if event == events.LEDGER_RECOVERED else "critical"
-        self._say(event, level, **fields)
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._heard, Announce(event, level, fields))
-
-    def _heard(self, announcement: Announce) -> None:
-        if self._early is not None:
-            self._early.append(announcement)
-        elif not self._over:
-            self._report([announcement])
-
-
-def _tell(listeners: Iterable[Callable[[T], None]], what: T) -> None:
-    """One that fails is reported; what is decided and the other listeners go on."""
-    for listener in listeners:
-        try:
-            listener(what)
-        except Exception as error:  # noqa: BLE001 - whoever only looks on must not end what is done
-            logs.announce(events.BACKGROUND_FAILED, "error", {"error": repr(error), "exc_info": error})
-
-
-def _stretches(configuration: Configuration, specs: Iterable[TaskSpec], now: Instant) -> dict[str, Instant]:
-    """When the latest stretch of each loop among these began."""
-    loops = {}
-    for spec in specs:
-        if isinstance(spec.trigger, KeepRunning):
-            begun = spec.trigger.last_before(now + 1, configuration.tables[spec.market])
-            if begun is not None:
-                loops[spec.name] = begun
-    return loops

@@ -20,13 +20,13 @@ def alerts_of(daemon: Daemon, clock: Clock) -> Alerts:
     alerts = Alerts(
         lambda: daemon.configuration.alerts,
         tasks=BackgroundTaskManager(clock.now, on_failure=_failed),
-        teller=Teller(lambda t: to_iso(t, daemon.configuration.zone), daemon.as_said),
+        teller=Teller(lambda t: to_iso(t, daemon.configuration.zone), daemon.voice.as_said),
         clock=clock,
         unwell=lambda: unwell(daemon),
-        say=lambda event, level, fields: daemon.report([Announce(event, level, fields)]),
+        say=lambda event, level, fields: daemon.voice.report([Announce(event, level, fields)]),
         log=lambda sink: logs.logger(sink=sink),
     )
-    daemon.announcement_listeners.append(alerts.hear)
+    daemon.voice.listeners.append(alerts.hear)
     daemon.record_listeners.append(alerts.recorded)
     return alerts
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -54,7 +55,7 @@ def status(timeout: float, as_json: bool, task: str | None, watch: bool) -> None
         return
     from scheduler.cli.watch import print_again, redraw
 
-    if as_json or not sys.stdout.isatty():
+    if as_json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         with read_or_not():
             print_again(ask, _view, as_json=as_json)
     else:
@@ -110,7 +111,7 @@ def events(
     on_loss = (lambda error: click.echo(str(error), err=True)) if follow else None
     happenings = client.events(tasks=tasks, events=events, level=level, runs=runs, on_loss=on_loss)
     line: Callable[[Happening], str] = _event_json if as_json else _EventLine(runs=runs)
-    with read_or_not():
+    with suppress(KeyboardInterrupt), read_or_not():
         for happening in happenings:
             text = line(happening)
             if text:

@@ -88,7 +88,7 @@ class Access:
     def record(self, action: str, by: str, reason: str, *, task: str = "", **detail: Any) -> None:
         """What an operator did: in the log and in the ledger."""
         fields = {"action": action, "by": by, "reason": reason, **({"task": task} if task else {}), **detail}
-        self.daemon.report([Announce(events.OPERATOR_ACTED, "info", fields)])
+        self.daemon.voice.report([Announce(events.OPERATOR_ACTED, "info", fields)])
         self.daemon.ledger.record_act(self.now, by, action, task, reason, detail)
 
 

@@ -55,7 +55,7 @@ class TaskControl(TaskView):
                 self._access.record("run-now", name, reason, task=task, run_id=run.run_id)
                 return RanNow(task=task, run_id=run.run_id, outcome=outcome, by=name)
         found = self._latest.outcomes.get(task)
-        why = str(found.reason) if found is not None and found.due == due else ""
+        why = str(found.reason) if found is not None and due in (found.due, found.last_due) else ""
         self._access.record("run-now", name, reason, task=task, skipped=why)
         run_id = rows.of_record(found, self._access).run_id if found is not None else ""
         return RanNow(task=task, run_id=run_id, outcome="skipped", reason=why, by=name)

@@ -55,7 +55,7 @@ class ControlPlane:
 
         def tell(whom: str, status: int, why: str, more: int) -> None:
             fields = {"whom": whom, "status": status, "why": why, "more": more}
-            daemon.report([Announce(events.API_REFUSED, "warning", fields)])
+            daemon.voice.report([Announce(events.API_REFUSED, "warning", fields)])
 
         def served(run_id: str, listener: ControlSocket | TcpSockets) -> Coroutine[Any, Any, None]:
             return Server(app, listener, tell).serve(
@@ -70,7 +70,7 @@ class ControlPlane:
 
         manager.start_task(serve(), _RUN_ID)
         places = [*socket.places, *(self._tcp.places if self._tcp is not None else ())]
-        daemon.report([Announce(events.API_LISTENING, "info", {"at": places})])
+        daemon.voice.report([Announce(events.API_LISTENING, "info", {"at": places})])
 
     def close(self) -> None:
         for listener in (self._socket, self._tcp):

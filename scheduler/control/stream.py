@@ -63,7 +63,7 @@ class Stream:
         if readers:
             event, level, fields = announcement
             said = {"timestamp": self._access.iso(self._access.now), "level": level, "event": event}
-            text = json.dumps(said | self._access.daemon.as_said(fields), default=str)
+            text = json.dumps(said | self._access.daemon.voice.as_said(fields), default=str)
             for reader in readers:
                 reader.give(("log", text))
 

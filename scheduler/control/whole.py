@@ -57,7 +57,7 @@ class DaemonControl:
         self.runs = RunControl(access, daemon.long_running_after)
         self.cache = CacheControl(access)
         daemon.record_listeners += [self._latest.take, self._stream.recorded]
-        daemon.announcement_listeners.append(self._stream.announced)
+        daemon.voice.listeners.append(self._stream.announced)
 
     async def begin(self) -> None:
         """Learn what the ledger knows from before."""

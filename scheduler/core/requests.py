@@ -60,7 +60,7 @@ class Requests:
             return
         state.by_hand = due = state.next_due(life.now)
         run = Run(state.name, due, 1, Cause.MANUAL)
-        if is_loop:  # and it runs already
+        if span is not None and state.active is not None:  # the loop runs already
             life.outcomes.skip(state, run, Reason.OVERLAP)
         else:
             life.admit(state, run)

@@ -18,7 +18,13 @@ export function allowed(task, now) {
   const can = !["disabled", "refused"].includes(task.state);
   const runs = task.run_id !== null && (task.since === null || now - Date.parse(task.since) >= ENOUGH);
   const held = HELD.has(task.state) || HELD.has(task.health);
-  return { run: can, pause: can && task.state !== "paused", resume: held, restart: can && runs, cancel: runs };
+  return {
+    run: can,
+    pause: can && task.state !== "paused",
+    resume: held,
+    restart: can && runs,
+    cancel: runs,
+  };
 }
 
 /** All buttons of a task, always in the same places; `tell(task, now)` says which can be used. */
@@ -27,11 +33,17 @@ export function actionBar(changed) {
   const buttons = Object.entries(ACTIONS).map(([name, { label, title }]) =>
     element("button", { type: "button", "data-action": name, title, "aria-disabled": "true" }, label),
   );
-  const bar = element("div", { class: "actions" }, element("div", { class: "buttons", role: "group", "aria-label": "Actions" }, ...buttons), message);
+  const bar = element(
+    "div",
+    { class: "actions" },
+    element("div", { class: "buttons", role: "group", "aria-label": "Actions" }, ...buttons),
+    message,
+  );
   let current = null;
   for (const button of buttons) {
     button.onclick = () => {
-      if (button.getAttribute("aria-disabled") !== "true") act(button.dataset.action, current, message, changed);
+      if (button.getAttribute("aria-disabled") !== "true")
+        act(button.dataset.action, current, message, changed);
     };
   }
   const tell = (task, now) => {
@@ -45,7 +57,15 @@ export function actionBar(changed) {
 /** One action beside what is wrong. */
 export function quickButton(name, task, changed) {
   const message = element("span", { class: "outcome", role: "status" });
-  const button = element("button", { type: "button", "aria-label": `${ACTIONS[name].label} ${task.task}`, onclick: () => act(name, task, message, changed) }, ACTIONS[name].label);
+  const button = element(
+    "button",
+    {
+      type: "button",
+      "aria-label": `${ACTIONS[name].label} ${task.task}`,
+      onclick: () => act(name, task, message, changed),
+    },
+    ACTIONS[name].label,
+  );
   return element("span", { class: "quick" }, button, message);
 }
 
@@ -59,9 +79,10 @@ async function act(name, task, message, changed) {
   say(message, "…");
   try {
     const path = `/api/tasks/${encodeURIComponent(task.task)}/${name}`;
-    const answer = name === "cancel"
-      ? await remove(`/api/runs/${encodeURIComponent(task.run_id)}`, { reason })
-      : await post(path, { reason });
+    const answer =
+      name === "cancel"
+        ? await remove(`/api/runs/${encodeURIComponent(task.run_id)}`, { reason })
+        : await post(path, { reason });
     say(message, ACTIONS[name].done(answer));
     changed();
   } catch (error) {
@@ -71,7 +92,9 @@ async function act(name, task, message, changed) {
 }
 
 function ran({ outcome, reason, run_id: id }) {
-  return outcome === "skipped" ? `Skipped: ${reason}.` : `${outcome === "queued" ? "Queued" : "Started"}: ${id}`;
+  return outcome === "skipped"
+    ? `Skipped: ${reason}.`
+    : `${outcome === "queued" ? "Queued" : "Started"}: ${id}`;
 }
 
 /** The reason, or null where it is not wanted after all. */

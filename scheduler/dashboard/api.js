@@ -28,7 +28,12 @@ async function send(method, path, { query = {}, body, signal } = {}) {
     if (token) headers.Authorization = `Bearer ${token}`;
     if (body) headers["Content-Type"] = "application/json";
     const response = await fetch(url, {
-      method, headers, signal, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit",
+      method,
+      headers,
+      signal,
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
     });
     if (response.ok) return response;
     if (response.status !== 401) throw new Problem(response.status, await detail(response));
@@ -108,7 +113,10 @@ export class Stream {
   /** False when the scheduler says that it ends. */
   hear(message) {
     const fields = Object.fromEntries(
-      message.split("\n").filter((line) => !line.startsWith(":")).map((line) => line.split(/: ?(.*)/s, 2)),
+      message
+        .split("\n")
+        .filter((line) => !line.startsWith(":"))
+        .map((line) => line.split(/: ?(.*)/s, 2)),
     );
     if (fields.event === "closed") return false;
     if (fields.data) this.onEvent(fields.event ?? "message", JSON.parse(fields.data));

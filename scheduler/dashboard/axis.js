@@ -33,7 +33,13 @@ export function stretches(market, scale) {
 export function shading(market, scale, ground = false) {
   const shown = stretches(market, scale).filter(({ phase }) => phase !== "closed");
   const rects = shown.map(({ phase, trading, left, width }) =>
-    drawing("rect", { class: trading ? "phase trading" : "phase", "data-phase": phase, x: left, width, height: "100%" }),
+    drawing("rect", {
+      class: trading ? "phase trading" : "phase",
+      "data-phase": phase,
+      x: left,
+      width,
+      height: "100%",
+    }),
   );
   if (ground) rects.unshift(drawing("rect", { class: "ground", width: scale.width, height: "100%" }));
   return rects;
@@ -48,7 +54,9 @@ export function strip(market, scale, zone) {
     made.push(drawing("text", { class: `phase-name ${phase}`, x: left + 4, y: 11 }, text));
   }
   for (const [x, text] of ticks(scale, zone)) {
-    made.push(drawing("text", { class: "hour", x: Math.min(Math.max(x, 15), scale.width - 15), y: 27 }, text));
+    made.push(
+      drawing("text", { class: "hour", x: Math.min(Math.max(x, 15), scale.width - 15), y: 27 }, text),
+    );
   }
   return [...shading(market, scale), ...made];
 }
@@ -56,7 +64,9 @@ export function strip(market, scale, zone) {
 /** The picture behind the rows. */
 export function backdrop(market, scale, zone) {
   const lines = ticks(scale, zone).map(([x]) => drawing("line", { class: "tick", x1: x, x2: x, y2: "100%" }));
-  const edges = stretches(market, scale).map(({ left }) => drawing("line", { class: "edge", x1: left, x2: left, y2: "100%" }));
+  const edges = stretches(market, scale).map(({ left }) =>
+    drawing("line", { class: "edge", x1: left, x2: left, y2: "100%" }),
+  );
   return [...shading(market, scale), ...lines, ...edges];
 }
 

@@ -32,7 +32,9 @@ export function browse(day) {
   document.addEventListener("pointerdown", (event) => event.target.closest?.(".row") || tip.hide());
 
   let touched = false;
-  day.list.addEventListener("pointerdown", (event) => { touched = event.pointerType === "touch"; });
+  day.list.addEventListener("pointerdown", (event) => {
+    touched = event.pointerType === "touch";
+  });
   day.list.addEventListener("click", (event) => {
     const { row, x } = at(event);
     if (!row) return;
@@ -55,7 +57,14 @@ export function browse(day) {
     if (!row || event.ctrlKey || event.altKey || event.metaKey) return;
     const rows = [...day.views.values()].map((view) => view.button);
     const place = rows.indexOf(row);
-    const places = { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: rows.length - 1, PageDown: place + 10, PageUp: place - 10 };
+    const places = {
+      ArrowDown: place + 1,
+      ArrowUp: place - 1,
+      Home: 0,
+      End: rows.length - 1,
+      PageDown: place + 10,
+      PageUp: place - 10,
+    };
     if (event.key in places) {
       rows[Math.min(Math.max(places[event.key], 0), rows.length - 1)].focus();
     } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
@@ -104,11 +113,15 @@ class Tip {
     const key = `${task} ${mark.status} ${mark.start}`;
     const { title, detail } = aboutMark(mark, this.day.zone);
     if (this.shown !== key) clearTimeout(this.timer);
-    if (this.shown !== key && mark.status === "failed") this.timer = setTimeout(() => this.ask(mark.run_id), CURIOUS);
+    if (this.shown !== key && mark.status === "failed")
+      this.timer = setTimeout(() => this.ask(mark.run_id), CURIOUS);
     this.shown = key;
     this.error = element("span", { class: "error" }, this.errors.get(mark.run_id) ?? "");
     this.box.replaceChildren(
-      element("strong", {}, icon(mark.status), title), element("span", {}, task), element("span", {}, detail), this.error,
+      element("strong", {}, icon(mark.status), title),
+      element("span", {}, task),
+      element("span", {}, detail),
+      this.error,
     );
     this.box.hidden = false;
     const width = this.box.offsetWidth;

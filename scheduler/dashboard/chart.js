@@ -11,7 +11,11 @@ const BOTTOM = 16;
 
 export function chart(runs, { from, until }, zone) {
   if (!runs.length) return [element("p", { class: "note" }, "No run of this day has ended.")];
-  const points = runs.map(({ started, ended, status }) => ({ at: instant(started), took: instant(ended) - instant(started), status }));
+  const points = runs.map(({ started, ended, status }) => ({
+    at: instant(started),
+    took: instant(ended) - instant(started),
+    status,
+  }));
   const took = points.map((point) => point.took).sort((one, other) => one - other);
   const share = (part) => took[Math.min(Math.floor(took.length * part), took.length - 1)];
   const most = Math.max(took.at(-1), 1);
@@ -22,17 +26,26 @@ export function chart(runs, { from, until }, zone) {
   const words = `${plural(runs.length, "run")}: median ${span(share(0.5))}, 95 % within ${span(share(0.95))}, longest ${span(most)}`;
   const paths = ["completed", "cancelled", "failed"].map((status) => {
     const these = points.filter((point) => point.status === status);
-    return these.length ? drawing("path", { class: status === "completed" ? "dots" : "crosses", "data-kind": status, d: trace(these, x, y, status) }) : null;
+    return these.length
+      ? drawing("path", {
+          class: status === "completed" ? "dots" : "crosses",
+          "data-kind": status,
+          d: trace(these, x, y, status),
+        })
+      : null;
   });
   return [
     element("p", { class: "note" }, words),
-    drawing("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
+    drawing(
+      "svg",
+      { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
       drawing("line", { class: "tick", x1: 0, x2: WIDTH, y1: y(0), y2: y(0) }),
       drawing("line", { class: "tick median", x1: 0, x2: WIDTH, y1: y(share(0.5)), y2: y(share(0.5)) }),
       ...paths,
       drawing("text", { x: 2, y: 9 }, span(most)),
       drawing("text", { x: 2, y: HEIGHT - 3 }, zone.minute(first)),
-      drawing("text", { x: WIDTH - 2, y: HEIGHT - 3, "text-anchor": "end" }, zone.minute(last))),
+      drawing("text", { x: WIDTH - 2, y: HEIGHT - 3, "text-anchor": "end" }, zone.minute(last)),
+    ),
   ];
 }
 

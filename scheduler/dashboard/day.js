@@ -9,17 +9,34 @@ import { nextDue } from "./live.js";
 import { gist, sentence, stateWords, tally } from "./words.js";
 
 const PRIORITIES = {
-  critical: "Critical", important: "Important", "nice-to-have": "Nice to have", "": "No longer defined",
+  critical: "Critical",
+  important: "Important",
+  "nice-to-have": "Nice to have",
+  "": "No longer defined",
 };
 const LEGEND = {
-  completed: "completed", running: "running", queued: "queued", failed: "failed", retried: "retried",
-  cancelled: "cancelled", skipped: "skipped", missed: "missed", planned: "planned",
+  completed: "completed",
+  running: "running",
+  queued: "queued",
+  failed: "failed",
+  retried: "retried",
+  cancelled: "cancelled",
+  skipped: "skipped",
+  missed: "missed",
+  planned: "planned",
 };
 
 export class Day {
   /** `open(task)` is called for the row that is chosen; `now()` is the scheduler's time. */
   constructor({ open, now }) {
-    Object.assign(this, { open, now, rows: new Map(), views: new Map(), dirty: new Set(), markets: new Map() });
+    Object.assign(this, {
+      open,
+      now,
+      rows: new Map(),
+      views: new Map(),
+      dirty: new Set(),
+      markets: new Map(),
+    });
     this.picture = find("picture");
     this.list = find("rows");
     find("legend").replaceChildren(
@@ -73,9 +90,20 @@ export class Day {
     const groups = Object.entries(PRIORITIES).map(([priority, title]) => {
       const mine = [...this.rows.values()].filter((row) => row.priority === priority);
       if (!mine.length) return null;
-      const heading = element("h3", { id: `group-${priority || "gone"}` }, title, " ", element("small", {}, String(mine.length)));
+      const heading = element(
+        "h3",
+        { id: `group-${priority || "gone"}` },
+        title,
+        " ",
+        element("small", {}, String(mine.length)),
+      );
       const items = mine.map((row) => element("li", {}, this.makeView(row.task)));
-      return element("section", { class: "group" }, heading, element("ol", { "aria-labelledby": heading.id }, ...items));
+      return element(
+        "section",
+        { class: "group" },
+        heading,
+        element("ol", { "aria-labelledby": heading.id }, ...items),
+      );
     });
     this.list.replaceChildren(...groups.filter(Boolean));
     const first = this.views.get(focused) ?? this.views.values().next().value;
@@ -94,8 +122,11 @@ export class Day {
     };
     const name = element("span", { class: "name", title: task }, task);
     view.button = element(
-      "button", { type: "button", class: "row", "data-task": task, tabindex: "-1" },
-      element("span", { class: "label" }, view.sign, name, view.state), view.lane, view.end,
+      "button",
+      { type: "button", class: "row", "data-task": task, tabindex: "-1" },
+      element("span", { class: "label" }, view.sign, name, view.state),
+      view.lane,
+      view.end,
     );
     this.views.set(task, view);
     return view.button;
@@ -118,8 +149,14 @@ export class Day {
       if (!task) continue;
       if (view.drawn !== task.state) view.sign.replaceChildren(icon(task.state));
       view.drawn = task.state;
-      view.button.classList.toggle("troubled", task.health !== "healthy" || Boolean(task.trouble) || task.freshness === "stale");
-      say(view.state, task.state === "waiting" ? (task.freshness === "stale" ? "stale" : "") : stateWords(task));
+      view.button.classList.toggle(
+        "troubled",
+        task.health !== "healthy" || Boolean(task.trouble) || task.freshness === "stale",
+      );
+      say(
+        view.state,
+        task.state === "waiting" ? (task.freshness === "stale" ? "stale" : "") : stateWords(task),
+      );
       say(view.end, gist(task, this.taskZone, now));
       view.end.title = task.trouble;
     }

@@ -7,12 +7,15 @@ const UNTOLD = new Set(["name", "priority", "market"]); // these are in the head
 
 /** [name, text] of all that is set. */
 export function wordsOf(definition) {
-  return flatten(definition).filter(([name]) => !UNTOLD.has(name) && (name === "trigger" || !name.endsWith(".is")));
+  return flatten(definition).filter(
+    ([name]) => !UNTOLD.has(name) && (name === "trigger" || !name.endsWith(".is")),
+  );
 }
 
 function flatten(value, path = "") {
   if (value === null || value === "" || value === 0 || (Array.isArray(value) && !value.length)) return [];
-  if (Array.isArray(value) && value.every((each) => typeof each !== "object")) return [[path, value.join(" ")]];
+  if (Array.isArray(value) && value.every((each) => typeof each !== "object"))
+    return [[path, value.join(" ")]];
   if (typeof value === "object") {
     return Object.entries(value).flatMap(([name, each]) =>
       name === "is" && !path ? [] : flatten(each, path ? `${path}.${name}` : name),

@@ -5,14 +5,37 @@ import { element, find, icon } from "./dom.js";
 import { instant, span } from "./time.js";
 
 const MOST = 200;
+const LATELY = 2 * 24 * 3_600_000; // milliseconds
 const KINDS = {
-  "run.failed": "failed", "run.cancelled": "cancelled", "run.missed": "missed", "run.skipped": "skipped",
-  "task.restarting": "retried", "task.recovered": "well", "task.crash_looping": "crash-looping", "task.parked": "parked",
-  "task.paused": "paused", "task.resumed": "well", "task.stale": "stale", "task.fresh": "well", "task.leaked": "warning",
+  "run.failed": "failed",
+  "run.cancelled": "cancelled",
+  "run.missed": "missed",
+  "run.skipped": "skipped",
+  "task.restarting": "retried",
+  "task.recovered": "well",
+  "task.crash_looping": "crash-looping",
+  "task.parked": "parked",
+  "task.paused": "paused",
+  "task.resumed": "well",
+  "task.stale": "stale",
+  "task.fresh": "well",
+  "task.leaked": "warning",
 };
 const LOUD = { warning: "warning", error: "warning", critical: "warning" };
 const CONSEQUENCES = new Set(["backing-off", "paused", "parked"]); // of what is in the log already
-const OMIT = new Set(["event", "level", "timestamp", "task", "run_id", "due", "logger", "exc_info", "traceback", "market", "priority"]);
+const OMIT = new Set([
+  "event",
+  "level",
+  "timestamp",
+  "task",
+  "run_id",
+  "due",
+  "logger",
+  "exc_info",
+  "traceback",
+  "market",
+  "priority",
+]);
 
 export class Log {
   constructor({ open, now }) {
@@ -23,7 +46,11 @@ export class Log {
   async load(zone) {
     this.zone = zone;
     const [{ runs }, { acts }] = await Promise.all([
-      get("/api/runs", { status: ["failed", "cancelled", "missed"], limit: 60 }),
+      get("/api/runs", {
+        status: ["failed", "cancelled", "missed"],
+        from: new Date(this.now() - LATELY).toISOString(),
+        limit: 60,
+      }),
       get("/api/acts", { limit: 30 }),
     ]);
     for (const run of runs) this.put(ofRun(run));
@@ -34,15 +61,24 @@ export class Log {
 
   hear(name, fields) {
     if (name === "run.skipped" && CONSEQUENCES.has(fields.reason)) return;
-    this.put({
+    if (/^task\.(paused|resumed)$/.test(name) && fields.by) return; // what an operator did has a line of its own
+    this.put(
+      name === "operator.acted"
+        ? ofAct({ task: "", ...fields, at: fields.timestamp })
+        : this.ofEvent(name, fields),
+    );
+    this.draw();
+  }
+
+  ofEvent(name, fields) {
+    return {
       key: `${name} ${fields.run_id ?? fields.task ?? ""} ${fields.run_id ? "" : fields.timestamp}`,
       at: instant(fields.timestamp) ?? this.now(),
       kind: KINDS[name] ?? LOUD[fields.level] ?? "note",
       task: fields.task,
       text: name.replace(/^(run|task)\./, "").replaceAll("_", " "),
       more: details(fields),
-    });
-    this.draw();
+    };
   }
 
   put(entry) {
@@ -64,11 +100,18 @@ export class Log {
   item({ key, at, kind, task, text, more }, now) {
     const open = () => this.open(task);
     return element(
-      "li", { "data-key": key, "data-kind": kind },
-      element("time", { datetime: new Date(at).toISOString() }, this.zone.when(at, now)), icon(kind),
-      element("span", { class: "line" },
+      "li",
+      { "data-key": key, "data-kind": kind },
+      element("time", { datetime: new Date(at).toISOString() }, this.zone.when(at, now)),
+      icon(kind),
+      element(
+        "span",
+        { class: "line" },
         task ? element("button", { type: "button", class: "link", onclick: open }, task) : null,
-        " ", text, more ? element("small", {}, more) : null),
+        " ",
+        text,
+        more ? element("small", {}, more) : null,
+      ),
     );
   }
 }
@@ -87,11 +130,13 @@ function ofRun(run) {
 }
 
 function ofAct({ at, by, action, task, reason }) {
-  return { key: `act ${at} ${action} ${task}`, at: instant(at), kind: "note", task, text: `${action} by ${by}`, more: reason };
+  const key = `act ${at.slice(0, 19)} ${action} ${task}`; // heard, and read later: the same to the second
+  return { key, at: instant(at), kind: "note", task, text: `${action} by ${by}`, more: reason };
 }
 
 function details({ event, ...fields }) {
-  if (event === "task.restarting") return `attempt ${fields.attempt} in ${fields.delay}: ${lastLine(fields.reason ?? "")}`;
+  if (event === "task.restarting")
+    return `attempt ${fields.attempt} in ${fields.delay}: ${lastLine(fields.reason ?? "")}`;
   if (fields.error) return lastLine(fields.error);
   const parts = Object.entries(fields)
     .filter(([name, value]) => !OMIT.has(name) && value !== "" && value !== null)

@@ -39,6 +39,7 @@ async function look() {
   system = await get("/api/system/tasks");
   clock = { at: instant(system.timestamp), read: performance.now() };
   tell();
+  tellTime();
 }
 
 function tell() {
@@ -57,7 +58,14 @@ function tellMarkets(zone) {
     const why = phase === "closed" && reason ? ` (${reason})` : "";
     const end = instant(until) - now() < FAR ? ` until ${zone.when(instant(until), now())}` : "";
     const state = `${phase}${why}${end}${assumed ? ", assumed" : ""}`;
-    return element("span", { class: trading ? "trading" : "" }, icon(trading ? "running" : "waiting"), element("strong", {}, market), " ", state);
+    return element(
+      "span",
+      { class: trading ? "trading" : "" },
+      icon(trading ? "running" : "waiting"),
+      element("strong", {}, market),
+      " ",
+      state,
+    );
   });
   find("market").replaceChildren(...texts);
 }
@@ -72,11 +80,18 @@ async function showDay() {
     const zone = new Zone(system.markets[0]?.timezone ?? system.timezone);
     const date = navigation.tell(zone);
     const [from, until] = [zone.midnight(date), zone.midnight(navigation.after(date))];
-    const markets = await get("/api/markets", { from: new Date(from).toISOString(), until: new Date(until).toISOString() });
+    const markets = await get("/api/markets", {
+      from: new Date(from).toISOString(),
+      until: new Date(until).toISOString(),
+    });
     const range = navigation.range(markets, from, until);
     const pixels = system.tasks.length > CROWD ? 3 : 1.5;
     const buckets = Math.round(Math.min(Math.max(find("axis").clientWidth / pixels, 100), 2000));
-    const query = { from: new Date(range.from).toISOString(), until: new Date(range.until).toISOString(), buckets };
+    const query = {
+      from: new Date(range.from).toISOString(),
+      until: new Date(range.until).toISOString(),
+      buckets,
+    };
     const timeline = await get("/api/timeline", query);
     if (mine !== shown) return;
     day.show(timeline, markets, zone, range, (range.until - range.from) / buckets);
@@ -109,30 +124,34 @@ function choose(task) {
   day.choose(task);
 }
 
-const stream = new Stream("/api/events", { runs: "true", level: "info" }, {
-  onState(state, wait) {
-    const box = find("connection");
-    box.dataset.state = state;
-    say(box, state === "live" ? "live" : `reconnecting${wait >= 2000 ? ` in ${span(wait)}` : ""}`);
-    if (state === "live") {
-      catchUp().catch(lost);
-    }
+const stream = new Stream(
+  "/api/events",
+  { runs: "true", level: "info" },
+  {
+    onState(state, wait) {
+      const box = find("connection");
+      box.dataset.state = state;
+      say(box, state === "live" ? "live" : `reconnecting${wait >= 2000 ? ` in ${span(wait)}` : ""}`);
+      if (state === "live") {
+        catchUp().catch(lost);
+      }
+    },
+    onEvent(name, data) {
+      if (name === "run") {
+        if (!day.take(data) && day.rows.size && !navigation.elsewhere) dayAnew();
+        if (system) follow(system, data);
+        health.take(data);
+        panel.take(data);
+        drawSoon();
+      } else if (name === "log") {
+        log.hear(data.event, data);
+        lookSoon();
+        panel.hear(data);
+        if (/^(config|market)\./.test(data.event)) dayAnew();
+      }
+    },
   },
-  onEvent(name, data) {
-    if (name === "run") {
-      if (!day.take(data) && day.rows.size && !navigation.elsewhere) dayAnew();
-      if (system) follow(system, data);
-      health.take(data);
-      panel.take(data);
-      drawSoon();
-    } else if (name === "log") {
-      log.hear(data.event, data);
-      lookSoon();
-      panel.hear(data);
-      if (/^(config|market)\./.test(data.event)) dayAnew();
-    }
-  },
-});
+);
 
 find("as-table").onclick = ({ currentTarget: button }) => {
   const table = button.getAttribute("aria-pressed") !== "true";
@@ -142,16 +161,24 @@ find("as-table").onclick = ({ currentTarget: button }) => {
   if (table) tellTable(day, day.taskZone, now());
 };
 
-function tick() {
-  if (!system || document.hidden) return;
+function tellTime() {
   const zone = day.taskZone;
   say(find("clock").querySelector("time"), zone.clock(now()));
   say(find("clock").querySelector("small"), zone.label(now()));
+}
+
+function tick() {
+  if (!system || document.hidden) return;
+  tellTime();
   day.refresh();
   day.label();
   navigation.tick(day.range);
 }
 
+const header = document.querySelector(".top");
+new ResizeObserver(() =>
+  document.documentElement.style.setProperty("--top", `${header.offsetHeight}px`),
+).observe(header);
 takeTokenFromAddress();
 themes();
 setInterval(tick, 1000);

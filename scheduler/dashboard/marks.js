@@ -27,7 +27,13 @@ export class Row {
     const start = instant(run.started) ?? instant(run.due);
     const end = instant(run.ended) ?? instant(run.last_due) ?? start;
     const mark = {
-      start, end, status: run.status, reason: run.reason, count: run.count, retried: run.attempt > 1, run_id: run.run_id,
+      start,
+      end,
+      status: run.status,
+      reason: run.reason,
+      count: run.count,
+      retried: run.attempt > 1,
+      run_id: run.run_id,
     };
     if (ALIVE.has(run.status)) {
       this.alive.set(run.run_id, mark);
@@ -67,7 +73,9 @@ export class Row {
   }
 
   coming(at, within, now) {
-    const stretch = this.planned.find((each) => at >= each.start - within && at <= each.end + within && each.end > now);
+    const stretch = this.planned.find(
+      (each) => at >= each.start - within && at <= each.end + within && each.end > now,
+    );
     return stretch ? { ...stretch, status: "planned", reason: "", retried: false } : null;
   }
 

@@ -67,7 +67,11 @@ export class Navigation {
     if (this.date === this.today) this.date = null;
     this.shown = this.date ?? this.today;
     find("date").value = this.shown;
-    const word = { [this.today]: "Today", [later(this.today, -1)]: "Yesterday", [later(this.today, 1)]: "Tomorrow" }[this.shown];
+    const word = {
+      [this.today]: "Today",
+      [later(this.today, -1)]: "Yesterday",
+      [later(this.today, 1)]: "Tomorrow",
+    }[this.shown];
     say(find("day-title"), word ? `${word}, ${dayName(this.shown)}` : dayName(this.shown));
     find("now").disabled = this.date === null;
     find("view").querySelector("[value=hour]").disabled = this.date !== null;

@@ -5,7 +5,8 @@ import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { wordsOf } from "./definition.js";
 import { calmly, element, find, icon, say } from "./dom.js";
-import { instant, span } from "./time.js";
+import { runTable } from "./runs.js";
+import { instant } from "./time.js";
 import { stateWords } from "./words.js";
 
 const MOST = 5000; // runs of the day whose durations are drawn
@@ -47,12 +48,31 @@ export class Panel {
     this.detail = null;
     this.runs = [];
     this.actions = actionBar(this.changed);
-    const part = (id, title) => element("section", { "aria-labelledby": `${id}-title` }, element("h3", { id: `${id}-title` }, title), element("div", { id }));
+    const part = (id, title) =>
+      element(
+        "section",
+        { "aria-labelledby": `${id}-title` },
+        element("h3", { id: `${id}-title` }, title),
+        element("div", { id }),
+      );
     this.box.replaceChildren(
-      element("header", {},
+      element(
+        "header",
+        {},
         element("span", { id: "panel-sign" }),
         element("h2", { id: "panel-title", tabindex: "-1" }, task),
-        element("button", { type: "button", class: "close", "aria-label": "Close", title: "Close (Escape)", onclick: () => this.close() }, "×")),
+        element(
+          "button",
+          {
+            type: "button",
+            class: "close",
+            "aria-label": "Close",
+            title: "Close (Escape)",
+            onclick: () => this.close(),
+          },
+          "×",
+        ),
+      ),
       element("p", { id: "panel-state", class: "note" }),
       element("p", { id: "why", class: "why" }),
       this.actions.bar,
@@ -76,7 +96,9 @@ export class Panel {
     this.box.replaceChildren();
     document.body.classList.remove("with-panel");
     const row = document.querySelector(`.row[data-task="${CSS.escape(task ?? "")}"]`);
-    (this.before?.isConnected && this.before !== document.body ? this.before : row)?.focus({ preventScroll: true });
+    (this.before?.isConnected && this.before !== document.body ? this.before : row)?.focus({
+      preventScroll: true,
+    });
   }
 
   /** How all tasks do. */
@@ -113,7 +135,12 @@ export class Panel {
     const task = this.task;
     const { from, until } = this.shown;
     try {
-      const query = { task, from: new Date(from).toISOString(), until: new Date(until).toISOString(), limit: MOST };
+      const query = {
+        task,
+        from: new Date(from).toISOString(),
+        until: new Date(until).toISOString(),
+        limit: MOST,
+      };
       const { runs } = await get("/api/runs", query);
       if (task !== this.task) return;
       this.runs = runs.filter(({ started, ended }) => started && ended);
@@ -141,38 +168,12 @@ export class Panel {
   }
 
   drawRuns(runs) {
-    if (!runs.length) {
-      find("last-runs").replaceChildren(element("p", { class: "note" }, "None on record."));
-      return;
-    }
-    const now = this.now();
+    const box = find("last-runs");
     const focused = document.activeElement?.closest?.("details")?.dataset.run;
-    find("last-runs").replaceChildren(
-      element("table", { class: "runs" },
-        element("thead", { class: "unseen" }, element("tr", {}, ...["Due", "Outcome", "Took"].map((head) => element("th", { scope: "col" }, head)))),
-        element("tbody", {}, ...runs.map((run) => this.row(run, now)))),
-    );
-    if (focused) find("last-runs").querySelector(`details[data-run="${CSS.escape(focused)}"] summary`)?.focus({ preventScroll: true });
-  }
-
-  row(run, now) {
-    const took = run.started && run.ended ? span(instant(run.ended) - instant(run.started)) : run.status === "running" ? "…" : "";
-    const notes = [run.reason, run.attempt > 1 ? `attempt ${run.attempt}` : "", run.cause === "tick" ? "" : run.cause, run.count > 1 ? `× ${run.count}` : "", run.assumed ? "assumed" : ""];
-    return element(
-      "tr", { "data-kind": run.status },
-      element("td", {}, this.taskZone.when(instant(run.due), now)),
-      element("td", {}, icon(run.status), " ", run.status, " ", element("small", {}, notes.filter(Boolean).join(" · ")), run.error ? this.error(run) : null),
-      element("td", { class: "number" }, took),
-    );
-  }
-
-  error({ run_id: id, error }) {
-    const lines = error.trim().split("\n");
-    const last = lines.at(-1);
-    if (lines.length === 1 && last.length < 160) return element("div", { class: "error" }, last);
-    const details = element("details", { "data-run": id, open: this.opened.has(id) && "" }, element("summary", { class: "error" }, last.slice(0, 160)), element("pre", { tabindex: "0" }, error));
-    details.ontoggle = () => (details.open ? this.opened.add(id) : this.opened.delete(id));
-    return details;
+    box.replaceChildren(runTable(runs, this.taskZone, this.now(), this.opened));
+    if (!focused) return;
+    const summary = box.querySelector(`details[data-run="${CSS.escape(focused)}"] summary`);
+    summary?.focus({ preventScroll: true });
   }
 
   drawComing(times) {
@@ -182,6 +183,9 @@ export class Panel {
 }
 
 function drawDefinition(definition) {
-  const rows = wordsOf(definition).flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);
+  const rows = wordsOf(definition).flatMap(([name, text]) => [
+    element("dt", {}, name),
+    element("dd", {}, text),
+  ]);
   find("definition").replaceChildren(element("dl", {}, ...rows));
 }

@@ -17,17 +17,33 @@ export function tellLateness(system, open) {
   }
   const most = Math.max(late[0][1], 1);
   const middle = late[Math.floor(late.length / 2)][1];
-  const rows = late.slice(0, LATEST).map(([task, ms]) =>
-    element("tr", {}, named(task, open), element("td", { class: "number" }, span(ms)), element("td", {}, meter(ms / most))),
-  );
+  const rows = late
+    .slice(0, LATEST)
+    .map(([task, ms]) =>
+      element(
+        "tr",
+        {},
+        named(task, open),
+        element("td", { class: "number" }, span(ms)),
+        element("td", {}, meter(ms / most)),
+      ),
+    );
   find("lateness").replaceChildren(
-    element("p", { class: "note" }, `median ${span(middle)}, most ${span(late[0][1])}, of ${late.length} latest runs`),
+    element(
+      "p",
+      { class: "note" },
+      `median ${span(middle)}, most ${span(late[0][1])}, of ${late.length} latest runs`,
+    ),
     element("table", {}, caption("Latest starts"), element("tbody", {}, ...rows)),
   );
 }
 
 function named(task, open) {
-  return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(task) }, task));
+  return element(
+    "th",
+    { scope: "row" },
+    element("button", { type: "button", class: "link", onclick: () => open(task) }, task),
+  );
 }
 
 export function tellCache(namespaces) {
@@ -42,13 +58,20 @@ export function tellCache(namespaces) {
     if (each.failures) more.push(`${each.failures} failed loads`);
     if (each.stale) more.push(`${each.stale} stale`);
     return element(
-      "tr", { title: more.join(", ") },
+      "tr",
+      { title: more.join(", ") },
       element("th", { scope: "row" }, each.namespace, element("small", {}, more.join(" · "))),
-      element("td", { class: "number" }, asked ? `${(share * 100).toFixed(share < 0.9995 && share > 0.99 ? 1 : 0)} %` : "–"),
+      element(
+        "td",
+        { class: "number" },
+        asked ? `${(share * 100).toFixed(share < 0.9995 && share > 0.99 ? 1 : 0)} %` : "–",
+      ),
       element("td", {}, meter(share)),
     );
   });
-  find("cache").replaceChildren(element("table", {}, caption("Cache by namespace"), element("tbody", {}, ...rows)));
+  find("cache").replaceChildren(
+    element("table", {}, caption("Cache by namespace"), element("tbody", {}, ...rows)),
+  );
 }
 
 const caption = (text) => element("caption", { class: "unseen" }, text);

@@ -9,7 +9,8 @@ export const instant = (text) => (text === null || text === undefined ? null : D
 export class Zone {
   constructor(name) {
     this.name = name;
-    const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: name, hourCycle: "h23", ...options });
+    const format = (options) =>
+      new Intl.DateTimeFormat("en-GB", { timeZone: name, hourCycle: "h23", ...options });
     const two = { hour: "2-digit", minute: "2-digit" };
     this.withSeconds = format({ ...two, second: "2-digit" });
     this.withMinutes = format(two);
@@ -49,7 +50,10 @@ export class Zone {
   /** IST where people say so, else GMT+5:30. */
   label(ms) {
     for (const locale of ["en-IN", "en-US", "en-GB", "en-AU"]) {
-      const parts = new Intl.DateTimeFormat(locale, { timeZone: this.name, timeZoneName: "short" }).formatToParts(ms);
+      const parts = new Intl.DateTimeFormat(locale, {
+        timeZone: this.name,
+        timeZoneName: "short",
+      }).formatToParts(ms);
       const text = parts.find((part) => part.type === "timeZoneName").value;
       if (!/^(GMT|UTC)[+-]/.test(text)) return text;
     }
@@ -72,7 +76,11 @@ export function later(date, days) {
 }
 
 const DAY = new Intl.DateTimeFormat("en-GB", {
-  timeZone: "UTC", weekday: "short", day: "numeric", month: "short", year: "numeric",
+  timeZone: "UTC",
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  year: "numeric",
 });
 
 /** Thu 26 Nov 2026 */

@@ -21,13 +21,15 @@ export function stateWords(task) {
   return task.state + stale;
 }
 
-export const endOf = (run) => instant(run.ended) ?? instant(run.last_due) ?? instant(run.started) ?? instant(run.due);
+export const endOf = (run) =>
+  instant(run.ended) ?? instant(run.last_due) ?? instant(run.started) ?? instant(run.due);
 
 /** What the right edge of a row says: the most useful of what is known. */
 export function gist(task, zone, now) {
   if (task.trouble) return task.trouble.replace(/^is (parked|crash-looping) /, "");
   if (task.state === "running" && task.since) return `for ${span(now - instant(task.since))}`;
-  if (task.state === "paused") return task.paused_until ? `until ${zone.when(instant(task.paused_until), now)}` : "paused";
+  if (task.state === "paused")
+    return task.paused_until ? `until ${zone.when(instant(task.paused_until), now)}` : "paused";
   if (task.state === "disabled") return "disabled";
   return task.next ? `next ${zone.when(task.next, now)}` : task.trigger;
 }
@@ -38,9 +40,10 @@ export function aboutMark(mark, zone) {
     const pace = span((mark.end - mark.start) / (mark.count - 1));
     return { title: "planned", detail: `every ${pace} until ${zone.clock(mark.end)}` };
   }
-  const times = mark.end - mark.start < 1000
-    ? zone.clock(mark.start)
-    : `${zone.clock(mark.start)} – ${zone.clock(mark.end)}`;
+  const times =
+    mark.end - mark.start < 1000
+      ? zone.clock(mark.start)
+      : `${zone.clock(mark.start)} – ${zone.clock(mark.end)}`;
   const number = mark.count > 1 ? ` × ${mark.count}` : "";
   const status = mark.status + (mark.reason ? ` (${mark.reason})` : "");
   const one = mark.count === 1 && ["completed", "failed", "cancelled"].includes(mark.status);
@@ -55,6 +58,10 @@ export function tally(counts) {
 }
 
 export const bytes = (number) =>
-  number < 1e6 ? `${Math.round(number / 1e3)} kB` : number < 1e9 ? `${Math.round(number / 1e6)} MB` : `${(number / 1e9).toFixed(1)} GB`;
+  number < 1e6
+    ? `${Math.round(number / 1e3)} kB`
+    : number < 1e9
+      ? `${Math.round(number / 1e6)} MB`
+      : `${(number / 1e9).toFixed(1)} GB`;
 
 export const plural = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;

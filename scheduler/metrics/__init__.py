@@ -28,7 +28,7 @@ class Metrics:
         self._labels = Labels()
         self._process = ProcessCollector(registry=None)
         daemon.record_listeners.append(self._counts.record)
-        daemon.announcement_listeners.append(self._counts.announcement)
+        daemon.voice.listeners.append(self._counts.announcement)
 
     async def exposition(self, threads: Executor) -> bytes:
         """The text, of ``CONTENT_TYPE``; of a daemon that has started.

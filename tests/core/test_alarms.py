@@ -49,6 +49,13 @@ def test_a_task_is_stale_when_its_last_success_is_older_than_it_may_be() -> None
     assert alarm.level == "error"
 
 
+def test_a_run_that_is_due_at_the_very_instant_of_the_alarm_counts_among_those_that_were_wanted() -> None:
+    task = spec("a", at("10:00"), fresh_within=30 * MINUTE)
+    desk = Watched([task], TABLE, "2026-11-23T09:30:00+05:30", scripts={"a": endless})
+    desk.until("2026-11-23T12:00:00+05:30")
+    assert desk.when("task.stale") == ["10:00:00"]
+
+
 def test_an_alarm_that_a_reload_took_away_is_silent() -> None:
     task = spec("a", at("10:01"), fresh_within=30 * SECOND, finish_by=parse_anchor("10:02"))
     desk = Desk([task], TABLE, TEN, scripts={"a": endless})

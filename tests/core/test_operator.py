@@ -346,3 +346,11 @@ def test_nothing_is_owed_to_a_task_that_was_removed_while_its_run_goes_on() -> N
     desk = Desk([spec("z", at("10:00"), **CRITICAL)], TABLE, TEN, scripts={"z": endless})
     desk.tell(Configure((), {"NSE": TABLE}))
     assert desk.engine.overdue(instant("2026-11-25T12:00:00+05:30")) == []
+
+
+def test_a_loop_without_a_stretch_that_runs_is_not_started_again_by_hand() -> None:
+    desk = Desk([spec("a", KeepRunning(), restart=ALWAYS)], TABLE, TEN, scripts={"a": endless})
+    desk.until(TEN).tell(RunNow("a"))
+    assert [run.cause for run in desk.started] == ["tick"]
+    assert desk.engine.tasks["a"].queued is None
+    assert attempts(desk, "a")[-1][1:] == ("skipped", "overlap")

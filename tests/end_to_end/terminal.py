@@ -20,7 +20,11 @@ CURSOR_SHOWN = "\x1b[?25h"
 CTRL_C = b"\x03"
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 # Ctrl-C is a signal only to those whose terminal it is.
-_WITH_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+_WITH_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Terminal:

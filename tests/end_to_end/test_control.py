@@ -9,8 +9,6 @@ import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -204,26 +202,3 @@ def test_a_rehearsal_has_no_socket(desk: Desk) -> None:
     rehearsal.wait_for("run.completed", task="kept")
     assert not socket_of(desk).exists()
     assert rehearsal.stop() == 0
-
-
-@pytest.mark.parametrize("command", [["reload"], ["resume", "kept"]], ids=["reload", "resume"])
-def test_asking_the_daemon_loads_little(desk: Desk, command: list[str]) -> None:
-    """What makes a command slow to start is what it imports."""
-    answer = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "scheduler", *command],
-        env=desk.environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 3
-    loaded = set(re.findall(r"^import time:[^|]*\|[^|]*\|\s*(\S+)$", answer.stderr, re.MULTILINE))
-    assert {"click", "http.client", "scheduler.client"} <= loaded
-    heavy = {
-        "pandas",
-        "numpy",
-        "pydantic",
-        "pydantic_settings",
-        "starlette",
-        "uvicorn",
-        "uvloop",
-        "structlog",
-    }
-    assert heavy & loaded == set()

@@ -306,6 +306,23 @@ def test_yesterday_is_from_the_ledger_and_tomorrow_from_the_plan(
     board.expect_no_complaints()
 
 
+def test_a_tap_tells_of_a_run_and_a_second_one_opens_its_task(daemon: Daemon, look: Look) -> None:
+    daemon.wait_for("run.completed", task="watch")
+    board = look("/#view=hour", has_touch=True, viewport={"width": 390, "height": 844})
+    expect(board.marks("watch", "completed")).to_have_count(1)
+    lane = board.row("watch").locator(".lane")
+    lane.scroll_into_view_if_needed()
+    box = lane.bounding_box()
+    assert box is not None
+    place = (box["x"] + box["width"] * 0.755, box["y"] + 10)  # 45 of the 60 minutes are over, and half of one
+    board.page.touchscreen.tap(*place)
+    expect(board.page.locator("#tip")).to_contain_text("completed")
+    expect(board.panel).to_be_hidden()
+    board.page.touchscreen.tap(*place)
+    expect(board.panel).to_be_visible()
+    board.expect_no_complaints()
+
+
 def test_all_of_it_can_be_done_from_the_keyboard(daemon: Daemon, look: Look) -> None:
     board = look()
     page = board.page
@@ -346,9 +363,7 @@ def test_all_of_it_has_a_name_for_those_who_hear_it(daemon: Daemon, look: Look) 
     expect(board.button("Pause")).to_be_visible()
     expect(board.row("watch")).to_have_attribute(
         "aria-label",
-        re.compile(
-            r"^watch, critical, \w+; last completed \d\d:\d\d:\d\d; next \d\d:\d\d:\d\d\. Shown: \d+ completed"
-        ),
+        re.compile(r"^watch, critical, \w+; last completed [\d:]{8}; next [\d:]{8}\. Shown: \d+ completed"),
     )
     assert board.nameless() == []
     page.get_by_role("button", name="Table", exact=True).click()
@@ -356,6 +371,41 @@ def test_all_of_it_has_a_name_for_those_who_hear_it(daemon: Daemon, look: Look) 
     expect(table.get_by_role("row")).to_have_count(6)
     expect(table.get_by_role("row", name=re.compile("^watch critical"))).to_contain_text("completed")
     board.expect_no_complaints()
+
+
+def test_over_tcp_it_asks_for_the_token_and_keeps_it_out_of_the_address(
+    desk: Desk, browser: Browser, served: Proxy, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.touch(mode=0o600)
+    secret.write_text("a token of the desk\n".replace(" ", "-"), "utf-8")
+    desk.tasks(TASKS)
+    daemon = desk.run(SCHEDULER_LISTEN="127.0.0.1:0", SCHEDULER_TOKEN_FILE=str(secret))
+    place = daemon.wait_for("api.listening")["at"][-1]
+    board = Dashboard(browser, f"http://{place}")
+    board.page.goto(board.url)
+    dialog = board.page.get_by_role("dialog", name="Token")
+    dialog.get_by_label("Token", exact=True).fill("a-guess-at-the-token")
+    dialog.get_by_role("button", name="Open").click()
+    expect(dialog.get_by_role("alert")).to_have_text("That token was refused.")
+    dialog.get_by_label("Token", exact=True).fill("a-token-of-the-desk")
+    dialog.get_by_role("button", name="Open").click()
+    expect(board.row("watch")).to_be_visible()
+    expect(board.page.locator("#connection")).to_have_text("live")
+    expect(board.page.locator("#facts")).to_contain_text("look only")
+    board.page.reload()
+    expect(board.row("watch")).to_be_visible()
+    board.row("watch").click(position={"x": 30, "y": 10})
+    expect(board.panel).to_contain_text("Last runs")
+    expect(board.panel.locator(".actions")).to_be_hidden()
+    board.expect_no_complaints(but_unreachable=True)
+    board.close()
+
+    linked = Dashboard(browser, f"http://{place}").open("/#task=watch&token=a-token-of-the-desk")
+    expect(linked.panel).to_contain_text("Last runs")
+    assert linked.page.url == f"http://{place}/#task=watch"
+    linked.expect_no_complaints()
+    linked.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,4 +1,4 @@
-"""An operator at the command line: every live command once as it is typed, and what it says and exits with."""
+"""An operator at the command line: every live command as it is typed, what it says and exits with."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import SCHEDULER, Daemon, Desk, eventually
+from tests.end_to_end.daemon import PATIENCE, SCHEDULER, Daemon, Desk, eventually
+from tests.end_to_end.terminal import ALTERNATE_SCREEN, CTRL_C, CURSOR_SHOWN, ORDINARY_SCREEN, Terminal
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 LONG = "the-order-gateway-heartbeat-of-the-primary-and-the-secondary-lin"
@@ -31,8 +34,8 @@ tasks:
 """
 LIVE = [
     ["status"], ["status", "fine"], ["status", "--json"], ["events"], ["acts"],
-    ["run-now", "fine"], ["run-now", "fine", "--wait"], ["pause", "fine"], ["resume", "fine"], ["restart", "fine"],
-    ["cancel", "fine"], ["cancel", "fine-20261126T034600Z"], ["reload"],
+    ["run-now", "fine"], ["run-now", "fine", "--wait"], ["pause", "fine"], ["resume", "fine"],
+    ["restart", "fine"], ["cancel", "fine"], ["cancel", "fine-20261126T034600Z"], ["reload"],
     ["backfill", "fine", "--from", "2026-11-23", "--until", "2026-11-24"],
     ["cache", "get", "news", "k"], ["cache", "put", "news", "k", "1"], ["cache", "delete", "news", "k"],
     ["cache", "stats"],
@@ -196,7 +199,7 @@ def test_pause_and_resume_are_of_tasks_a_priority_a_market_or_all(desk: Desk) ->
         said(desk, "pause", "fine", "idle")
         == "fine is paused until it is resumed\nidle is paused until it is resumed\n"
     )
-    assert re.search(r"^fine +is paused until it is resumed$", said(desk, "status"), re.MULTILINE)
+    assert re.search(r"^fine +is paused until it is resumed *$", said(desk, "status"), re.MULTILINE)
     resumed = said(desk, "resume", "fine")
     assert re.fullmatch(r"fine was paused; due next at \S+\n", resumed)
     (paused,) = desk.rows("pause", "--priority", "nice-to-have", "--until", "2099-01-01")
@@ -311,43 +314,280 @@ def test_the_cache_reads_standard_input_counts_and_forgets(desk: Desk) -> None:
 # What happens.
 
 
-def listening(desk: Desk, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [SCHEDULER, "events", *options], env=desk.environment(), stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+class Listener:
+    """`scheduler events` with these options, and the lines that it has printed."""
+
+    def __init__(self, desk: Desk, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [SCHEDULER, "events", *options], env=desk.environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(self.process.stdout)
+
+    def hears(self, poke: Callable[[], object], what: str) -> None:
+        """Do something until it is heard: it may not be connected yet."""
+
+        def heard() -> bool:
+            poke()
+            return any(what in line for line in self.lines)
+
+        eventually(heard, f"{what} is heard")
+
+    def ended(self) -> tuple[int, str]:
+        """Exit status and complaints."""
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        with self.process.stdout, self.process.stderr:
+            return status, self.process.stderr.read()
 
 
 @pytest.mark.usefixtures("daemon")
 def test_events_are_a_line_each_of_those_that_were_asked_for(desk: Desk) -> None:
-    with (
-        listening(desk, "--task", "fine", "--event", "task.") as people,
-        listening(desk, "--json", "--runs") as all_of_it,
-    ):
-        heard: list[str] = []
+    def poke() -> None:
+        said(desk, "pause", "fine", "idle")
+        said(desk, "resume", "fine", "idle")
 
-        def something_heard() -> bool:
-            """The first to connect may not be there yet."""
-            desk.ask("pause", "fine")
-            desk.ask("run-now", "failing")
-            desk.ask("resume", "fine")
-            return desk.ask("pause", "fine").returncode == 0
-
-        eventually(something_heard, "they listen")
-        assert people.stdout is not None
-        assert all_of_it.stdout is not None
-        heard.append(people.stdout.readline())
-        objects = [json.loads(all_of_it.stdout.readline()) for _ in range(6)]
-        people.send_signal(signal.SIGINT)
-        all_of_it.send_signal(signal.SIGTERM)
-    desk.ask("resume", "fine")
-    assert re.match(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+05:30 info     task\.(paused|resumed) +task=fine", heard[0]
+    listener = Listener(desk, "--task", "fine", "--event", "task.")
+    listener.hears(poke, "task.resumed")
+    listener.process.send_signal(signal.SIGINT)
+    assert listener.ended() == (0, "")
+    line = re.compile(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+05:30 info     task\.(paused|resumed) +task=fine .*\n"
     )
-    assert people.returncode == 0
-    assert {each["event"] for each in objects} & {"run", "operator.acted"}
+    assert [each for each in listener.lines if not line.fullmatch(each)] == []
+
+
+@pytest.mark.usefixtures("daemon")
+def test_events_as_json_are_objects_with_the_runs_among_them_when_asked_for(desk: Desk) -> None:
+    listener = Listener(desk, "--json", "--runs", "--level", "debug", "--task", "failing")
+    listener.hears(lambda: desk.ask("run-now", "failing", "--wait"), '"run.failed"')
+    listener.process.send_signal(signal.SIGINT)
+    assert listener.ended() == (0, "")
+    heard = [json.loads(line) for line in listener.lines]
+    assert {each["task"] for each in heard} == {"failing"}
+    runs = [each["status"] for each in heard if each["event"] == "run"]
+    assert set(runs) == {"running", "failed"}
+    (failed, *_) = [each for each in heard if each["event"] == "run.failed"]
+    assert (failed["level"], failed["error"]) == ("error", "exit status 4: no feed")
 
 
 @pytest.mark.usefixtures("daemon")
 def test_events_of_a_task_that_is_none_are_refused(desk: Desk) -> None:
     assert refused(desk, "events", "--task", "fin") == (1, "no task is named 'fin'; did you mean 'fine'?\n")
+
+
+# Without a daemon, and when it goes.
+
+
+@pytest.fixture
+def own(tmp_path: Path, calendars: Path) -> Iterator[Desk]:
+    """A desk whose daemon comes and goes."""
+    made = Desk(tmp_path, calendars)
+    made.tasks(TASKS)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def started(desk: Desk) -> Daemon:
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    return daemon
+
+
+def test_without_a_daemon_every_live_command_is_exit_3_and_says_where_it_looked(own: Desk) -> None:
+    for answer in own.ask_all(LIVE):
+        assert (answer.returncode, answer.stdout) == (3, ""), answer.args
+        assert answer.stderr.startswith(f"no scheduler answers at {own.state / 'scheduler.sock'}: none runs")
+
+
+def test_when_the_daemon_ends_events_end_but_for_those_that_follow(own: Desk) -> None:
+    daemon = started(own)
+    plain, following = Listener(own), Listener(own, "--follow")
+    for listener in (plain, following):
+        listener.hears(lambda: said(own, "run-now", "fine"), "operator.acted")
+    assert daemon.stop() == 0
+    status, complaint = plain.ended()
+    assert (status, complaint.count("\n")) == (3, 1)
+    assert "has ended the stream" in complaint
+    daemon = started(own)
+    following.hears(lambda: said(own, "run-now", "failing"), "task=failing")
+    following.process.send_signal(signal.SIGINT)
+    assert following.ended()[0] == 0
+    assert daemon.stop() == 0
+
+
+def test_when_the_daemon_is_killed_whoever_waits_for_a_run_is_told(own: Desk) -> None:
+    daemon = started(own)
+    waiting = subprocess.Popen(
+        [SCHEDULER, "run-now", "slow", "--wait"], env=own.environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline().endswith(" is started\n")
+    daemon.kill()
+    _, complaint = waiting.communicate(timeout=PATIENCE)
+    assert waiting.returncode == 3
+    assert complaint.startswith("the scheduler at ")
+
+
+# Live.
+
+
+@pytest.fixture
+def terminal(own: Desk) -> Iterator[Callable[..., Terminal]]:
+    made: list[Terminal] = []
+
+    def open_with(*command: str) -> Terminal:
+        made.append(Terminal([SCHEDULER, *command], own.environment()))
+        return made[-1]
+
+    yield open_with
+    for each in made:
+        each.close()
+
+
+def test_the_live_view_follows_what_happens_and_outlives_the_daemon(
+    own: Desk, terminal: Callable[..., Terminal]
+) -> None:
+    daemon = started(own)
+    view = terminal("status", "--watch")
+    view.wait_for("RESTARTS")
+    assert ALTERNATE_SCREEN in view.written
+    own.ask("run-now", "failing", "--wait")
+    view.wait_for("exit status 4: no feed")
+    own.ask("pause", "fine", "--reason", "to see it")
+    view.wait_for("is paused until it is resumed")
+    daemon.kill()
+    view.wait_for("not reachable since ")
+    daemon = started(own)
+    view.wait_for(" ready · up ")
+    view.type(CTRL_C)
+    assert view.ended() == 0
+    assert view.written.rindex(ORDINARY_SCREEN) > view.written.rindex("RESTARTS")
+    assert CURSOR_SHOWN in view.written[view.written.rindex("RESTARTS") :]
+    assert "Traceback" not in view.written
+    assert daemon.stop() == 0
+
+
+def test_the_live_view_of_a_task_waits_for_a_daemon_and_leaves_the_terminal_as_it_was_when_terminated(
+    own: Desk, terminal: Callable[..., Terminal]
+) -> None:
+    view = terminal("status", "--watch", "fine")
+    view.wait_for("not reachable since ")
+    daemon = started(own)
+    view.wait_for("important · NSE · every 12h")
+    view.process.send_signal(signal.SIGTERM)
+    assert view.ended() == 128 + signal.SIGTERM
+    assert view.written.rstrip().endswith(CURSOR_SHOWN) or ORDINARY_SCREEN in view.written[-40:]
+    assert daemon.stop() == 0
+
+
+def test_there_are_colours_on_a_terminal_only_and_only_where_they_are_wanted(
+    own: Desk, terminal: Callable[..., Terminal]
+) -> None:
+    daemon = started(own)
+    coloured = terminal("status")
+    coloured.ended()
+    assert "\x1b[32mready" in coloured.written
+    plain = Terminal([SCHEDULER, "status"], own.environment(NO_COLOR="1"))
+    plain.ended()
+    plain.close()
+    assert " ready · up" in plain.written
+    assert "\x1b[3" not in plain.written
+    assert daemon.stop() == 0
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["people", "programs"])
+def test_where_there_is_no_terminal_the_live_view_is_printed_again_and_again(
+    desk: Desk, options: list[str]
+) -> None:
+    with subprocess.Popen(
+        [SCHEDULER, "status", "--watch", *options], env=desk.environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        text = ""
+        while text.count("TASK" if not options else '"uptime_seconds"') < 2:
+            text += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    assert "\x1b" not in text
+    if options:
+        assert [json.loads(line)["ready"] for line in text.splitlines()] == [True, True]
+
+
+# Shells, and how long it takes to start.
+
+
+def completed(desk: Desk, *words: str) -> list[str]:
+    """What bash proposes for the last word."""
+    script = (
+        'source <(scheduler completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+        '_scheduler_completion scheduler; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    path = f"{SCHEDULER.parent}:{os.environ['PATH']}"
+    answer = subprocess.run(
+        ["bash", "-c", script, "bash", "scheduler", *words], env=desk.environment(PATH=path),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert answer.stderr == ""
+    return answer.stdout.split()
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_shell_completes_commands_tasks_runs_namespaces_and_events(desk: Desk) -> None:
+    assert completed(desk, "re") == ["rehearse", "reload", "restart", "resume"]
+    assert completed(desk, "pause", "f") == ["failing", "fine"]
+    assert completed(desk, "history", "--task", "fi") == ["fine"]
+    loop, run_id = completed(desk, "cancel", "loop")
+    assert loop == "loop"
+    assert run_id.startswith("loop-2")
+    assert completed(desk, "cache", "get", "") == ["news"]
+    assert completed(desk, "pause", "--market", "N") == ["NSE"]
+    assert "task.parked" in completed(desk, "events", "--event", "task.p")
+
+
+def test_without_a_daemon_a_shell_proposes_nothing(own: Desk) -> None:
+    assert completed(own, "pause", "f") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for_each_shell(desk: Desk, shell: str) -> None:
+    answer = subprocess.run(
+        [SCHEDULER, "completion", shell], env=desk.environment(), capture_output=True, text=True, check=True
+    )
+    assert f"{shell}_complete" in answer.stdout
+
+
+def loaded_by(desk: Desk, *command: str) -> set[str]:
+    answer = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "scheduler", *command],
+        env=desk.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return set(re.findall(r"^import time:[^|]*\|[^|]*\|\s*(\S+)$", answer.stderr, re.MULTILINE))
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("command", [["status"], ["status", "fine"], ["cache", "stats"], ["acts"]])
+def test_what_is_shown_loads_little(desk: Desk, command: list[str]) -> None:
+    """What makes a command slow to start is what it imports."""
+    loaded = loaded_by(desk, *command)
+    assert {"http.client", "rich.table"} <= loaded
+    assert HEAVY & loaded == set()
+
+
+@pytest.mark.parametrize("command", LIVE, ids=" ".join)
+def test_what_is_asked_loads_little(own: Desk, command: list[str]) -> None:
+    loaded = loaded_by(own, *command)
+    assert "http.client" in loaded
+    assert (HEAVY | {"rich.console", "scheduler.core.messages"}) & loaded == set()

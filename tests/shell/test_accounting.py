@@ -40,7 +40,7 @@ def put_back(host: Host, *rows: Any) -> None:
 
 def heard(daemon: Daemon) -> list[Announce]:
     found: list[Announce] = []
-    daemon.announcement_listeners.append(
+    daemon.voice.listeners.append(
         lambda said: found.append(said) if said.event in {"ledger.behind", "ledger.caught_up"} else None
     )
     return found

@@ -203,8 +203,8 @@ def test_a_method_asks_what_its_operation_understands(tmp_path: Path, name: str)
         (asked,) = server.asked
     path, _, query = asked.target.partition("?")
     scope = {"type": "http", "method": asked.method, "path": unquote(path), "headers": []}
-    first = next(each for each in OPERATIONS.values() if routes([each])[0].matches(scope)[0] is Match.FULL)
-    assert first is operation
+    first = next(each for each in routes(OPERATIONS.values()) if each.matches(scope)[0] is Match.FULL)
+    assert (first.path, asked.method) == (operation.path, operation.method)
     if operation.body is None:
         assert asked.body is None
     else:

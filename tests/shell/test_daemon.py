@@ -210,7 +210,9 @@ async def test_a_task_may_hear_of_the_ledgers_trouble_from_whichever_thread(host
     listens = task("a", On(("ledger.replaced",))), task("b", On(("ledger.degraded",)))
     async with host.up(*listens) as daemon:
         await host.until("2026-11-23T12:00:05+05:30")
-        threading.Thread(target=daemon._ledger_trouble, args=("ledger.degraded", {"error": "full"})).start()
+        threading.Thread(
+            target=daemon.voice.ledger_trouble, args=("ledger.degraded", {"error": "full"})
+        ).start()
         await host.until("2026-11-23T12:00:10+05:30")
     assert (len(host.dues("a")), len(host.dues("b"))) == (1, 1)
 
@@ -268,7 +270,7 @@ async def test_a_run_that_takes_long_is_told_of_once_and_a_loop_is_not(host: Hos
         works={"a": for_hours, "b": for_hours},
         long_running_after=HOUR,
     )
-    daemon.announcement_listeners.append(
+    daemon.voice.listeners.append(
         lambda it: (
             told.append((iso(host.clock.now())[11:16], it.fields["run_id"]))
             if it.event == "run.long_running"

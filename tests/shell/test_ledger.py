@@ -418,7 +418,7 @@ class TestRestart:
         ledger.record(running("t", T))
         ledger.record(ran("v", T))
         ledger.flush()
-        assert ledger.unaccounted() == 2
+        assert ledger.unfinished == 2
         found = sorted((row.task, row.attempt, str(row.status)) for row in read_history(path))
         assert found == [
             ("t", 1, "running"),

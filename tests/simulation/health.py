@@ -85,7 +85,10 @@ def _history(case: Case) -> Iterator[tuple[int, int, str, Any]]:
             yield began + _SETTLED, -1, "healthy", None
     for row in case.rows:
         if row.status == "skipped" and row.reason == "parked":
-            yield story.passed(story.decided(row.due) - PROMPT, 0), 2, "skip", row
+            at = story.passed(story.decided(row.due) - PROMPT, 0)
+            # What waited behind a run is decided about when that has ended, and perhaps parked the task.
+            ends = [ended for began, ended in map(case.span, case.begun) if began <= at < ended]
+            yield max([at, *ends]), 2, "skip", row
 
 
 def _tried_again(
