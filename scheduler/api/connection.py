@@ -92,7 +92,8 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         self._received = 0
-        self._lift_limit()
+        if not self.flow.write_paused:  # else it is an answer that is waited for
+            self._lift_limit()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

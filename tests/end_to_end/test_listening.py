@@ -95,6 +95,14 @@ def test_the_service_finds_its_token_among_its_credentials(desk: Desk, tmp_path:
     assert daemon.process.stop() == 0
 
 
+def test_what_there_is_not_is_refused_with_what_there_is(daemon: Listening) -> None:
+    for query in ("level=loud", "runs=perhaps", "leve=info", "event=&level="):
+        assert daemon.ask(f"/api/events?{query}") == 422
+    with daemon.answer("/api/runs/no-run", "PUT") as response:
+        assert response.status == 405
+        assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
+
+
 def test_who_reads_events_is_told_of_the_end_which_waits_for_nobody(desk: Desk) -> None:
     desk.tasks(FEED)
     daemon = Listening(desk)

@@ -109,6 +109,10 @@ class Served:
         for _ in range(3):  # connections that were closed are lost in the turns that follow
             await asyncio.sleep(0)
 
+    @property
+    def connections(self) -> int:
+        return len(self._server._state.connections)
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self.address, str):
             return await asyncio.open_unix_connection(self.address)

@@ -93,6 +93,21 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off(
         client.close()
 
 
+@on_both_loops
+async def test_asking_again_buys_no_time_to_take_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.3)
+    async with serving(at_socket(tmp_path)) as served:
+        served.desk.concerns = (Concern(kind="task", name="feed", what="x" * 5_000_000, blocking=False),)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(served.address)
+            client.sendall(GET.replace(b"healthz", b"readyz"))
+            await asyncio.sleep(0.1)
+            client.sendall(GET)
+            await until(lambda: not served.connections)
+
+
 @on_uvloop
 async def test_a_slow_answer_is_no_hanging_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.1)
