@@ -18,7 +18,7 @@ SEED = 20261123
 TASKS = """
 cache: {prices: {ttl: 5s}}
 tasks:
-  quick: {command: ["true"], every: 30s}
+  quick: {command: [sleep, "0.5"], every: 1s}
   appointment: {command: ["true"], at: close+15m, priority: important}
   loop: {command: [sleep, "600"], keep_running: true, during: session}
   off: {command: ["true"], every: 1s, enabled: false}
