@@ -22,6 +22,7 @@ from scheduler.api.models.tasks import (
 )
 from scheduler.control import rows
 from scheduler.control.tasks import TaskView
+from scheduler.core.backfill import wanted
 from scheduler.core.messages import (
     BackfillRequested,
     PauseRequested,
@@ -33,7 +34,7 @@ from scheduler.core.supervision import Health
 from scheduler.core.tasks import TaskState
 from scheduler.core.triggers import KeepRunning
 from scheduler.errors import SchedulerError, UsageError
-from scheduler.ledger import read_acts, read_dues
+from scheduler.ledger import read_acts, read_past
 
 Barred = Literal["parked", "crash-looping", "paused"]
 
@@ -117,38 +118,30 @@ class TaskControl(TaskView):
         self._access.record("restart", name, reason, task=task, run_id=run_id)
         return Restarted(task=task, run_id=run_id, by=name)
 
-    async def backfill(self, task: str, wanted: BackfillRequest, by: Peer) -> Backfilled:
+    async def backfill(self, task: str, wish: BackfillRequest, by: Peer) -> Backfilled:
         access, name = self._access, await self._access.name(by)
-        start, until = access.stretch(wanted.from_, wanted.until, (0, 0))
+        start, until = access.stretch(wish.from_, wish.until, (0, 0))
         state, until = access.state(task), min(until, access.now)
-        trigger, table = state.source, state.table
+        trigger, table = state.source, state.head.table
         if isinstance(trigger, KeepRunning) or not trigger.clock_driven:
             raise SchedulerError(f"{task} has no dues of the past: its trigger is `{state.trigger.text}`")
-        reach = (table.first, table.last)
-        if start < until and not reach[0] <= start <= until <= reach[1]:
-            raise UsageError(f"{table.name}: the calendar in force reaches back to {access.iso(reach[0])}")
+        if start < until and not table.first <= start <= until <= table.last:
+            raise UsageError(f"{table.name}: the calendar in force reaches back to {access.iso(table.first)}")
         if trigger.count_between(start, until, table) > _MOST_BACKFILLED:
             raise UsageError(f"these are more than {_MOST_BACKFILLED} runs; name a shorter time")
-        dues, due = [], trigger.next_after(start - 1, table)
-        while due is not None and due < until:
-            dues.append(due)
-            due = trigger.next_after(due, table)
+        # Before the ledger is asked: what ends meanwhile is not in its answer as made.
+        in_hand = state.in_hand.union(access.daemon.engine.backfill_left(task))
         await access.daemon.durable()
-        known = await access.in_thread(lambda: read_dues(access.ledger, task, start, until))
-        under_way = {run.due for run in (state.active, state.queued, state.retry_run) if run is not None}
-        todo = tuple(
-            (due, known.attempts.get(due, 0) + 1)
-            for due in dues
-            if due not in known.completed and due not in under_way
-        )
-        access.daemon.handle(BackfillRequested(task, todo))
-        access.record(
-            "backfill", name, wanted.reason, task=task, since=access.iso(start), until=access.iso(until),
-            runs=len(todo),
-        )  # fmt: skip
+        past = await access.in_thread(lambda: read_past(access.ledger, _chain(state), start, until))
+        found = await access.in_thread(lambda: wanted(trigger, table, start, until, past[task]))
+        todo = tuple(due for due in found.dues if due not in in_hand)
+        if todo:  # none would end what is under way
+            access.daemon.handle(BackfillRequested(task, todo, past))
+        about = {"since": access.iso(start), "until": access.iso(until), "runs": len(todo)}
+        access.record("backfill", name, wish.reason, task=task, **about)
         return Backfilled(
-            task=task, runs=len(todo), first=access.iso_or_none(todo[0][0] if todo else None),
-            last=access.iso_or_none(todo[-1][0] if todo else None), completed=len(known.completed), by=name,
+            task=task, runs=len(todo), first=access.iso_or_none(todo[0] if todo else None),
+            last=access.iso_or_none(todo[-1] if todo else None), completed=found.completed, by=name,
         )  # fmt: skip
 
     async def end_backfill(self, task: str, by: Peer, reason: str) -> BackfillEnded:
@@ -168,6 +161,11 @@ class TaskControl(TaskView):
                 for at, by, action, task, reason, detail in found
             )
         )
+
+
+def _chain(state: TaskState) -> list[str]:
+    """The task, and all that comes after it."""
+    return [state.name, *(name for each in state.dependents for name in _chain(each))]
 
 
 def _barred(task: TaskState) -> tuple[Barred, ...]:

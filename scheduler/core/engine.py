@@ -147,9 +147,19 @@ class Engine:
         if state is None or state.active != event.run:
             return  # of a task that went with a reload, or told twice
         self._life.ended(state, event)
-        if event.status is Status.COMPLETED:
+        if event.status is Status.COMPLETED and self._is_of_now(state, event.run):
             self._alarms.succeeded(state)
         self._roster.forget_removed(state)
+
+    def _is_of_now(self, state: TaskState, run: Run) -> bool:
+        """Whether its success is one of the task at present: a backfill's is of the due that it makes up."""
+        if run.cause is not Cause.BACKFILL:
+            return True
+        head, now = state.head, self._life.now
+        is_latest = head.trigger.last_before(now + 1, head.table) == run.due
+        if is_latest:
+            state.success = now
+        return is_latest
 
     def _run_returned(self, event: RunReturned) -> None:
         state = self.tasks.get(event.run.task)
@@ -203,6 +213,10 @@ class Engine:
     def overdue(self, now: Instant) -> list[str]:
         """The critical tasks that have not been served although nothing stands in the way."""
         return overdue(self.tasks.values(), self._admission, now)
+
+    def backfill_left(self, task: str) -> tuple[Instant, ...]:
+        """The dues of a task that a backfill has still to make, the oldest first."""
+        return self._life.backfills.left(task)
 
     @property
     def slots(self) -> Admission:

@@ -130,6 +130,8 @@ class Lifecycle:
 
     def _overlap(self, state: TaskState, run: Run) -> None:
         overlap = state.spec.overlap
+        if state.active is not None and state.active.cause is Cause.BACKFILL:
+            overlap = Overlap.QUEUE_ONE  # what is due now does not yield to what was
         if overlap is Overlap.SKIP and not state.keeps_running:
             self.outcomes.skip(state, run, Reason.OVERLAP)
             return
@@ -163,7 +165,7 @@ class Lifecycle:
         out.append(StartRun(run, spec, is_backfill or not (state.is_pace or run.cause is Cause.AFTER)))
         if state.keeps_running:
             self._timetable.set(state.timer(Kind.SETTLED), self.now + SETTLED_AFTER)
-        if run.attempt > 1:
+        if run.attempt > 1 and not is_backfill:
             for follower in state.followers:
                 self.restart(follower)
 
@@ -199,6 +201,8 @@ class Lifecycle:
         if run.cause is Cause.BACKFILL:
             self._announce_end(state, event)
             self.backfills.ended(state, event)
+            if state.keeps_running:  # by a new definition
+                self.loops.revive(state)
         else:
             self._go_on(state, event)
         if state.queued is not None or self.queueing:

@@ -351,14 +351,25 @@ class RestartRequested(NamedTuple):
     task: str
 
 
-class BackfillRequested(NamedTuple):
-    """Dues of the past, each with the attempt that it would be, are to be made in this order.
+class Past(NamedTuple):
+    """What the ledger knows of the dues of one task in a stretch of time."""
 
-    They take the place of those that a request before has left. None: nothing of that is made any more.
+    attempts: Mapping[Instant, int]  # so far, of each due that has a row of its own
+    completed: frozenset[Instant]
+    stretches: tuple[tuple[Instant, Instant, int], ...] = ()  # recorded as one: first, last, how many
+    began: Instant | None = None  # since when any runs of it were expected; None: it is not known
+    since: Instant = 0  # since when its present definition holds
+
+
+class BackfillRequested(NamedTuple):
+    """Dues of the past are to be made, the oldest first. None: nothing of that is made any more.
+
+    ``past``: of the task, and of all that comes after it.
     """
 
     task: str
-    dues: tuple[tuple[Instant, int], ...]
+    dues: tuple[Instant, ...]
+    past: Mapping[str, Past] = {}
 
 
 Event: TypeAlias = (

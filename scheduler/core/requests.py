@@ -98,6 +98,7 @@ class Requests:
         state.paused = False
         self._timetable.set(state.timer(Kind.UNPAUSE), None)
         self._life.memory.forget(state.name, PAUSED)
+        self._life.backfills.next(state)
         self._life.announce(events.TASK_RESUMED, "info", task=state.name, **who)
         self._life.loops.revive(state)
 

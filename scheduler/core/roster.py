@@ -119,6 +119,7 @@ class Roster:
             return
         self._life.queueing.put_on_record(state)
         if spec.trigger != state.trigger:
+            self._life.backfills.end(state, "the task has changed")
             self._life.outcomes.abandon(state)
         kept_running, before = state.keeps_running, state.span_at(self._life.now)
         state.keep_calendar()

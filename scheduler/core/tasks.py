@@ -131,12 +131,24 @@ class TaskState:
         return None if timer is None else timer.when
 
     @property
-    def source(self) -> Trigger:
-        """The trigger at the head of its chain: what makes it due in the end."""
+    def head(self) -> TaskState:
+        """The task at the head of its chain."""
         head = self
         while head.upstream is not None:
             head = head.upstream
-        return head.trigger
+        return head
+
+    @property
+    def source(self) -> Trigger:
+        """The trigger at the head of its chain: what makes it due in the end."""
+        return self.head.trigger
+
+    @property
+    def in_hand(self) -> set[Instant]:
+        """The dues that run, wait or are to be tried again, here or further up its chain."""
+        runs = (self.active, self.queued, self.retry_run)
+        dues = {run.due for run in runs if run is not None} | self.recorded
+        return dues if self.upstream is None else dues | self.upstream.in_hand
 
     def awaited(self, before: Instant) -> set[Instant]:
         """The dues before one that may still come: they wait here, or are not over further up its chain."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
 from scheduler.ledger.questions import (
-    Dues,
     MergedRuns,
     read_acts,
-    read_dues,
     read_latest,
+    read_past,
     read_timeline,
 )
 from scheduler.ledger.reader import (
@@ -20,14 +19,13 @@ from scheduler.ledger.reader import (
 )
 
 __all__ = [
-    "Dues",
     "HistoryRow",
     "Ledger",
     "MergedRuns",
     "read_acts",
-    "read_dues",
     "read_history",
     "read_latest",
+    "read_past",
     "read_remembered",
     "read_timeline",
     "read_under_way",

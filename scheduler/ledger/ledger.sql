@@ -221,11 +221,15 @@ WHERE last_due >= :since AND due < :since AND due < :until
 ORDER BY due, runs.task, attempt;
 
 -- name: dues_of_task
--- What became of the dues of one task: its attempts, and whether one completed.
-SELECT due, max(attempt), max(status = 'completed')
+-- What became of the dues of one task that were no operator's, nor an event's.
+SELECT due, max(attempt), max(status = 'completed'), max(count), max(coalesce(last_due, due))
 FROM runs JOIN tasks ON tasks.id = runs.task
-WHERE due >= :since AND due < :until AND tasks.name = :task
+WHERE due < :until AND coalesce(last_due, due) >= :since AND tasks.name = :task
+    AND cause NOT IN ('manual', 'event')
 GROUP BY due;
+
+-- name: definitions_of_task
+SELECT min(since), max(since) FROM definitions WHERE task = ?;
 
 -- name: timeline
 -- What ran, or was due, between :since and :until. What was due up to a day before may still have run.

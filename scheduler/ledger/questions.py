@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scheduler.core.messages import Duration, Instant, Record, Status
+from scheduler.core.messages import Duration, Instant, Past, Record, Status
 from scheduler.errors import LedgerError
 from scheduler.ledger.reader import open_for_reading
 from scheduler.ledger.statements import SQL
@@ -25,13 +25,6 @@ class MergedRuns(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks a row for
     due: Instant  # of the latest
     attempt: int  # likewise
-
-
-class Dues(NamedTuple):
-    """What became of the dues of one task."""
-
-    attempts: Mapping[Instant, int]  # due -> its attempts so far
-    completed: frozenset[Instant]
 
 
 class ActRow(NamedTuple):
@@ -69,12 +62,22 @@ def read_timeline(path: Path, since: Instant, until: Instant, width: Duration) -
     return found
 
 
-def read_dues(path: Path, task: str, since: Instant, until: Instant) -> Dues:
-    """Of the dues in ``[since, until)`` that have a row of their own."""
+def read_past(path: Path, tasks: Iterable[str], since: Instant, until: Instant) -> dict[str, Past]:
+    """What is on record of the dues of each task in ``[since, until)``."""
+    found = {}
     with _reading(path) as connection:
-        rows = connection.execute(SQL["dues_of_task"], {"task": task, "since": since, "until": until})
-        found = rows.fetchall()
-    return Dues({due: attempt for due, attempt, _ in found}, frozenset(due for due, _, done in found if done))
+        for task in tasks:
+            wanted = {"task": task, "since": since, "until": until}
+            rows = connection.execute(SQL["dues_of_task"], wanted).fetchall()
+            began, present = connection.execute(SQL["definitions_of_task"], (task,)).fetchone()
+            found[task] = Past(
+                {due: attempt for due, attempt, _, count, _ in rows if count == 1},
+                frozenset(due for due, _, done, _, _ in rows if done),
+                tuple((due, last, count) for due, _, _, count, last in rows if count > 1),
+                began,
+                present or 0,
+            )
+    return found
 
 
 def read_latest(path: Path) -> list[Record]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.messages import DAY, HOUR, MINUTE, SECOND, Cause, Reason, Record, Status
+from scheduler.core.messages import DAY, HOUR, MINUTE, SECOND, Cause, Past, Reason, Record, Status
 from scheduler.errors import LedgerError
-from scheduler.ledger import Ledger, MergedRuns, read_acts, read_dues, read_latest, read_timeline
+from scheduler.ledger import Ledger, MergedRuns, read_acts, read_latest, read_past, read_timeline
 from tests.helpers import instant
 
 NINE = instant("2026-11-23T09:00:00+05:30")
@@ -77,15 +77,21 @@ def test_the_latest_attempt_of_a_mark_is_named(ledger: Ledger) -> None:
 def test_of_each_due_the_attempts_are_known_and_whether_one_completed(ledger: Ledger) -> None:
     ledger.record(ran("a", NINE, status=Status.FAILED))
     ledger.record(ran("a", NINE, attempt=2))
+    ledger.record(Record("a", NINE - HOUR, 0, Status.MISSED, Reason.DOWNTIME, count=2, last_due=NINE - 1))
     ledger.record(
-        Record("a", NINE + HOUR, 0, Status.MISSED, Reason.DOWNTIME, count=3, last_due=NINE + 3 * HOUR)
+        Record("a", NINE - HOUR + 1, 0, Status.MISSED, Reason.DOWNTIME, count=3, last_due=NINE + 3 * HOUR)
     )
+    ledger.record(ran("a", NINE + 7)._replace(cause=Cause.MANUAL))
     ledger.record(ran("b", NINE + HOUR))
     ledger.record(ran("a", NOON))
+    ledger.definition_started("a", NINE - DAY, "old", "{}")
+    ledger.definition_started("a", NINE - HOUR, "new", "{}")
     assert ledger.flush()
-    known = read_dues(ledger.path, "a", NINE, NOON)
-    assert known.attempts == {NINE: 2, NINE + HOUR: 0}
-    assert known.completed == {NINE}
+    found = read_past(ledger.path, ["a", "unheard"], NINE, NOON)
+    assert found["a"] == Past(
+        {NINE: 2}, frozenset([NINE]), ((NINE - HOUR + 1, NINE + 3 * HOUR, 3),), NINE - DAY, NINE - HOUR
+    )
+    assert found["unheard"] == Past({}, frozenset())
 
 
 def test_the_latest_run_of_each_task_is_the_last_attempt_of_its_newest_due(ledger: Ledger) -> None:
