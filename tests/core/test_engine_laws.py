@@ -80,6 +80,7 @@ steps = st.one_of(
     st.builds(Step, st.sampled_from(["bell", "linger", "return"]), st.just(0), numbers),
     st.builds(Step, st.sampled_from(["remove", "restore", "promote", "pace", "amend"]), st.just(0), numbers),
     st.builds(Step, st.just("lag"), st.sampled_from([0, 1, 3, 5, 11])),
+    st.builds(Step, st.just("backfill"), st.sampled_from([60, 900, 4000]), numbers),
 )
 brief_steps = st.one_of(
     st.builds(Step, st.just("run"), st.sampled_from([1, 3, 8, 15, 30])),
@@ -87,6 +88,7 @@ brief_steps = st.one_of(
     st.builds(Step, st.sampled_from(["run_now", "restart", "cancel"]), st.just(0), numbers),
     st.builds(Step, st.sampled_from(["linger", "return"]), st.just(0), numbers),
     st.builds(Step, st.sampled_from(["pause", "resume", "promote"]), st.just(0), numbers),
+    st.builds(Step, st.just("backfill"), st.sampled_from([20, 60, 200]), numbers),
 )
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from scheduler.core.admission import Admission
+from scheduler.core.backfill import wanted
 from scheduler.core.market import MarketTable
 from scheduler.core.messages import (
     MILLISECOND,
     SECOND,
+    BackfillRequested,
     CancelRequested,
     Cause,
     ClockStepped,
@@ -24,6 +26,7 @@ from scheduler.core.messages import (
     Happened,
     Instant,
     LoopLag,
+    Past,
     PauseRequested,
     Priority,
     Reason,
@@ -315,6 +318,30 @@ class World:
             self.desk.until(iso(self.desk.now + MILLISECOND))  # nobody asks twice in a nanosecond
             self.desk.tell(RunNow(name))
 
+    def _backfill(self, step: Step) -> None:
+        """An operator has made what did not complete lately, as the control plane asks for it."""
+        state = self.desk.engine.tasks.get(self._named(step.task) or "")
+        if state is None or not state.source.clock_driven or isinstance(state.source, KeepRunning):
+            return
+        past = {name: self._past(name) for name in self.tasks}
+        start, until = self.desk.now - step.seconds * SECOND, self.desk.now
+        found = wanted(state.source, self.table, start, until, past[state.name])
+        left = self.desk.engine.backfill_left(state.name)
+        dues = tuple(due for due in found.dues if due not in state.in_hand.union(left))
+        if dues:
+            self.desk.tell(BackfillRequested(state.name, dues, past))
+
+    def _past(self, name: str) -> Past:
+        """What a ledger would say of a task's dues."""
+        rows = [row for row in self.rows(name) if row.cause not in (Cause.MANUAL, Cause.EVENT)]
+        return Past(
+            {row.due: row.attempt for row in rows if row.count == 1},
+            frozenset(row.due for row in rows if row.status is Status.COMPLETED),
+            tuple((row.due, row.last_due or row.due, row.count) for row in rows if row.count > 1),
+            self.segments[name][0].since,
+            self.segments[name][-1].since,
+        )
+
     def _lag(self, step: Step) -> None:
         self.desk.tell(LoopLag(step.seconds * SECOND // 10))
         lag = step.seconds / 10
@@ -385,6 +412,10 @@ class World:
             (r for r in self.desk.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt)
         )
 
+    def ordinary(self, name: str) -> list[Record]:
+        """Without what was backfilled: those dues had an outcome before, or were none of this task's."""
+        return [row for row in self.rows(name) if row.cause != Cause.BACKFILL]
+
     def history(self, at: Instant) -> dict[str, TaskHistory]:
         """What a ledger would say now, definitions included, to who starts at an instant."""
         found = {}
@@ -422,7 +453,7 @@ class World:
     def audit(self) -> None:
         """Law 3: what was due is what has an outcome, once, or has yet to get one."""
         for name in self.segments:
-            rows = self.rows(name)
+            rows = self.ordinary(name)
             if any(not segment.ticks for segment in self.segments[name]):
                 continue
             accounted, expected = self.accounted(name, rows), self.expected(name)
@@ -438,7 +469,7 @@ class World:
     def _told(self, name: str) -> int:
         """Of how many runs that are over further up its chain a task has an outcome, or will have."""
         state = self.desk.engine.tasks[name]
-        rows = [row for row in self.rows(name) if row.status is not Status.QUEUED]
+        rows = [row for row in self.ordinary(name) if row.status is not Status.QUEUED]
         begun = {row.due for row in rows if row.attempt > 0} - {
             row.due for row in rows if row.cause == Cause.MANUAL
         }
@@ -454,7 +485,7 @@ class World:
     def _over(self, name: str) -> int:
         state = self.desk.engine.tasks[name]
         under_way = self._under_way(state)
-        rows = [row for row in self.rows(name) if row.status is not Status.QUEUED]
+        rows = [row for row in self.ordinary(name) if row.status is not Status.QUEUED]
         begun = {row.due for row in rows if row.attempt > 0}
         others = [row for row in rows if row.attempt == 0 and row.due not in begun | under_way]
         return len(begun - under_way) + sum(row.count for row in others)
@@ -463,7 +494,8 @@ class World:
         """The dues that are not over in a task and further up its chain."""
         dues: set[Instant] = set()
         while state is not None:
-            dues |= {run.due for run in (state.active, state.queued, state.retry_run) if run is not None}
+            runs = (state.active, state.queued, state.retry_run)
+            dues |= {run.due for run in runs if run is not None and run.cause is not Cause.BACKFILL}
             state = state.upstream
         return dues
 
