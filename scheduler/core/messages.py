@@ -285,6 +285,7 @@ class TaskHistory(NamedTuple):
     interrupted: tuple[Record, ...] = ()  # rows found QUEUED or RUNNING
     latest: Record | None = None  # the row of the newest due, its last attempt
     begun: tuple[Instant, int] | None = None  # of a loop: the due of its latest stretch, its attempts so far
+    success: Instant | None = None  # when a run of it last completed
 
 
 class Configure(NamedTuple):

@@ -35,10 +35,9 @@ class Recovery:
         """Take up a task where the ledger left it (law 4), or for the first time."""
         life, history = self._life, histories.get(state.name)
         if history is not None:
+            state.success = history.success
             if history.latest is not None:
                 state.attempts = (history.latest.due, history.latest.attempt)
-                if history.latest.status is Status.COMPLETED:
-                    state.success = history.latest.ended
             if history.begun is not None:  # the latest row of a loop may be of a run by hand
                 state.attempts = history.begun
             self.interrupted(history)

@@ -92,6 +92,7 @@ class Requests:
         if who:
             memory.keep(state.name, RESUMED, self._life.now, **who)
         self.unpause(state, **who)
+        self._try_now(state)
 
     def unpause(self, state: TaskState, **who: str) -> None:
         """Its time is over, or an operator says so; in the former case what is parked stays parked."""
@@ -108,10 +109,15 @@ class Requests:
         if state.active is not None:
             self._life.restart(state)
         elif state.retry_run is not None:
-            self._timetable.set(state.timer(Kind.RETRY), None)
-            self._life.restarts.due(state)
+            self._try_now(state)
         else:
             self._life.loops.revive(state)
+
+    def _try_now(self, state: TaskState) -> None:
+        """What backs off, if anything does, waits no longer."""
+        if state.retry_run is not None:
+            self._timetable.set(state.timer(Kind.RETRY), None)
+            self._life.restarts.due(state)
 
     def backfill(self, event: BackfillRequested) -> None:
         self._life.backfills.request(self.state(event.task), event)

@@ -10,9 +10,14 @@ from scheduler.core.memory import HEALTH, PAUSED, REFUSED
 from scheduler.core.messages import Configure, Reason, Status, TaskSpec
 from scheduler.core.recovery import Recovery
 from scheduler.core.restarts import parking_ends_by
+from scheduler.core.supervision import Health
 from scheduler.core.tasks import Kind, Span, TaskState
 from scheduler.core.timetable import Timetable
 from scheduler.core.triggers import After, On
+
+BROKEN_ENDS_BY = (
+    "a reload once it can be imported; a restart of the scheduler if its module is loaded already"
+)
 
 
 class Roster:
@@ -65,6 +70,7 @@ class Roster:
         self._recovery.started = True
 
     def _remove(self, state: TaskState) -> None:
+        self._tell_end_of_trouble(state, "the task is removed")
         state.removed = True
         state.paused = False
         self._life.memory.forget(state.name)
@@ -100,9 +106,11 @@ class Roster:
         """A task whose callable cannot be had is parked, loudly; the others are not its concern."""
         if error and error != state.broken:
             self._life.announce(events.TASK_PARKED, "error", task=state.name, reason=error,
-                                ends_by="a reload once it can be imported")  # fmt: skip
+                                ends_by=BROKEN_ENDS_BY)  # fmt: skip
             self._life.memory.keep(state.name, REFUSED, self._life.now, reason=error)
         elif not error:
+            if state.broken:
+                self._life.announce(events.TASK_RESUMED, "info", task=state.name, reason="it can be run now")
             self._life.memory.forget(state.name, REFUSED)
         state.broken = error
 
@@ -128,11 +136,20 @@ class Roster:
             self._life.restarts.give_up(state)
             for kind in (Kind.SPAN_END, Kind.SETTLED):
                 self._life.clear(state, kind)
+            self._tell_end_of_trouble(state, "its definition has changed")
             state.supervisor = type(state.supervisor)(spec.restart)
             self._life.memory.forget(state.name, HEALTH)
             if kept_running:
                 self._life.stop_run(state, Status.CANCELLED, Reason.RELOADED)
         self._arm(state, anew=changed, before=before)
+
+    def _tell_end_of_trouble(self, state: TaskState, reason: str) -> None:
+        """Whoever was told of it is told of its end, though no run has succeeded."""
+        if state.supervisor.health in (Health.PARKED, Health.CRASH_LOOPING) or state.broken:
+            self._life.announce(events.TASK_RESUMED, "info", task=state.name, reason=reason)
+        if state.stale:
+            state.stale = False
+            self._life.announce(events.TASK_FRESH, "info", task=state.name, reason=reason)
 
     def _arm(self, state: TaskState, *, anew: bool, before: Span | None = None) -> None:
         """Set the clock-driven timers by what is due after now and not yet accounted for.

@@ -70,6 +70,13 @@ class Services(NamedTuple):
     on_failure: Callable[[Run, str, str], None]
 
 
+class Flag(threading.Event):
+    """An event that is true once it is set, so that `if ctx.cancelled:` means what it says."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
 class Job:
     """One run to execute, with all that an executor needs to know."""
 
@@ -112,7 +119,7 @@ class Job:
     def cancelled(self) -> threading.Event:
         """Set when the run is asked to end. First touched on the loop's thread."""
         if self._cancelled is None:
-            self._cancelled = threading.Event()
+            self._cancelled = Flag()
             if self.stopping:
                 self._cancelled.set()
         return self._cancelled

@@ -210,6 +210,13 @@ class Ticks:
             yield datetime.fromisoformat(tick)
 
 
+class Flag(threading.Event):
+    """True once it is set: what a callable knows in every isolation."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
 class Context:
     """What the callable sees as ``ctx``."""
 
@@ -225,7 +232,7 @@ class Context:
         self.subject: str = facts["subject"]
         self.cache = Cache(channel)
         self.log = Log(channel)
-        self.cancelled = threading.Event()
+        self.cancelled = Flag()
         self._channel = channel
         self._owned: list[asyncio.Task[Any]] = []
 

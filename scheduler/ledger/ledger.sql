@@ -5,6 +5,7 @@ CREATE TABLE tasks (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     latest INTEGER,  -- newest due on record
+    success INTEGER,  -- when a run of it last completed, backfills apart
     accounted INTEGER  -- newest due that the clock made, to the end of its stretch
 );
 CREATE TABLE calendars (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE);
@@ -27,7 +28,7 @@ CREATE TABLE runs (
 ) WITHOUT ROWID;
 CREATE INDEX unfinished ON runs (status) WHERE status IN ('queued', 'running');
 CREATE INDEX stretches ON runs (last_due) WHERE last_due IS NOT NULL;
--- `latest` and `accounted` of every task reflect all rows due before this; later rows are looked through.
+-- `latest`, `accounted` and `success` of every task reflect all rows due before this; later rows are looked through.
 CREATE TABLE settled (due INTEGER NOT NULL);
 INSERT INTO settled VALUES (0);
 -- When the ledger expects runs of a task, and by which definition.
@@ -43,6 +44,15 @@ CREATE TABLE definition_texts (fingerprint TEXT PRIMARY KEY, text TEXT NOT NULL)
 CREATE TABLE state (
     task TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (task, key)
 ) WITHOUT ROWID;
+
+-- name: add_success
+ALTER TABLE tasks ADD COLUMN success INTEGER;
+
+-- name: find_success
+UPDATE tasks SET success = (
+    SELECT max(ended) FROM runs
+    WHERE runs.task = tasks.id AND status = 'completed' AND due < (SELECT due FROM settled)
+);
 
 -- name: add_acts
 -- What operators did; also what brings a file of schema 1 to schema 2.
@@ -82,15 +92,18 @@ INSERT INTO calendars (id, version) VALUES (?, ?);
 
 -- name: settle_row
 UPDATE tasks SET latest = max(coalesce(latest, :due), :due),
-    accounted = CASE WHEN :clock_driven THEN max(coalesce(accounted, :reach), :reach) ELSE accounted END
+    accounted = CASE WHEN :clock_driven THEN max(coalesce(accounted, :reach), :reach) ELSE accounted END,
+    success = max(coalesce(success, :success), coalesce(:success, success))
 WHERE id = :task;
 
 -- name: settle_all
 UPDATE tasks SET latest = max(coalesce(tasks.latest, recent.latest), recent.latest),
-    accounted = max(coalesce(tasks.accounted, recent.accounted), coalesce(recent.accounted, tasks.accounted))
+    accounted = max(coalesce(tasks.accounted, recent.accounted), coalesce(recent.accounted, tasks.accounted)),
+    success = max(coalesce(tasks.success, recent.success), coalesce(recent.success, tasks.success))
 FROM (
     SELECT task, max(due) AS latest,
-        max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END) AS accounted
+        max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END) AS accounted,
+        max(CASE WHEN status = 'completed' AND cause <> 'backfill' THEN ended END) AS success
     FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
 ) AS recent
 WHERE tasks.id = recent.task;
@@ -117,15 +130,16 @@ ORDER BY due DESC, attempt DESC LIMIT 1;
 
 -- name: watermarks
 WITH newest AS (
-    SELECT id, max(latest) AS latest, max(accounted) AS accounted FROM (
-        SELECT id, latest, accounted FROM tasks
+    SELECT id, max(latest) AS latest, max(accounted) AS accounted, max(success) AS success FROM (
+        SELECT id, latest, accounted, success FROM tasks
         UNION ALL
         SELECT task, max(due),
-            max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END)
+            max(CASE WHEN cause IN ('tick', 'catch-up', 'retry') THEN coalesce(last_due, due) END),
+            max(CASE WHEN status = 'completed' AND cause <> 'backfill' THEN ended END)
         FROM runs WHERE due >= (SELECT due FROM settled) GROUP BY task
     ) GROUP BY id
 )
-SELECT newest.accounted, name, due, attempt, status, reason, started, ended, error, count, last_due, cause,
+SELECT newest.accounted, newest.success, name, due, attempt, status, reason, started, ended, error, count, last_due, cause,
     coalesce(calendars.version, '')
 FROM newest JOIN tasks USING (id)
 LEFT JOIN runs ON runs.due = newest.latest AND runs.task = newest.id

@@ -84,7 +84,7 @@ def read_latest(path: Path) -> list[Record]:
     """The row of the newest due of each task, its last attempt."""
     found: dict[str, Record] = {}
     with _reading(path) as connection:
-        for _, name, due, attempt, status, *rest in connection.execute(SQL["watermarks"]):
+        for _, _, name, due, attempt, status, *rest in connection.execute(SQL["watermarks"]):
             if due is not None and attempt is not None:
                 found[name] = Record(name, due, attempt, Status(status), *rest)
     return list(found.values())

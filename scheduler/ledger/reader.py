@@ -160,8 +160,10 @@ def task_histories(
     wanted = set(names)
     accounted: dict[str, Instant] = {}
     latest: dict[str, Record] = {}
-    for until, name, due, *rest in connection.execute(SQL["watermarks"]):
+    successes: dict[str, Instant | None] = {}
+    for until, success, name, due, *rest in connection.execute(SQL["watermarks"]):
         if name in wanted:
+            successes[name] = success
             if until is not None:
                 accounted[name] = until
             if due is not None:
@@ -176,6 +178,7 @@ def task_histories(
             tuple(interrupted.get(name, ())),
             latest.get(name),
             (loops[name], _attempts(connection, name, loops[name])) if name in loops else None,
+            successes.get(name),
         )
         for name in wanted | interrupted.keys()
     }
@@ -191,7 +194,7 @@ def oldest_watermark(connection: sqlite3.Connection) -> Instant | None:
     """The earliest instant from which a task that is still defined is not accounted for."""
     ended = _NEVER
     expected = _expected_since(connection, ended)
-    accounted = {row[1]: row[0] for row in connection.execute(SQL["watermarks"])}
+    accounted = {row[2]: row[0] for row in connection.execute(SQL["watermarks"])}
     names = (accounted.keys() | expected.keys()) - {name for name, at in expected.items() if at == ended}
     return min(
         (

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from scheduler.core.messages import Instant, Record, Status
+from scheduler.core.messages import Cause, Instant, Record, Status
 from scheduler.errors import LedgerError
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
@@ -39,7 +39,9 @@ Job = tuple[str, Sequence[Any] | dict[str, Any]]  # a statement's name and its p
 
 # One function for each version from which a file can be brought to the next: {1: add_a_column}.
 MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], object]]] = {
-    1: lambda connection: connection.execute(SQL["add_acts"]),
+    1: lambda connection: [
+        connection.execute(SQL[name]) for name in ("add_acts", "add_success", "find_success")
+    ],
 }
 
 
@@ -150,8 +152,15 @@ class Store:
             else:
                 calendar = self._add("add_calendar", calendars, version)
             if due < settled:
+                succeeded = status is Status.COMPLETED and cause != Cause.BACKFILL
                 late.append(
-                    {"task": task, "due": due, "reach": last or due, "clock_driven": cause in _CLOCK_DRIVEN}
+                    {
+                        "task": task,
+                        "due": due,
+                        "reach": last or due,
+                        "clock_driven": cause in _CLOCK_DRIVEN,
+                        "success": ended if succeeded else None,
+                    }
                 )
             if status is _PLAIN and attempt == 1 and not (reason or error or last) and cause == "tick":
                 plain += (due, task, started, ended, calendar)

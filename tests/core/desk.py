@@ -190,7 +190,8 @@ class Desk:
             trigger = self.engine.tasks[name].trigger
             due = trigger.last_before(self.now + 1, self.table) if isinstance(trigger, KeepRunning) else None
             begun = None if due is None else (due, max((r.attempt for r in rows if r.due == due), default=0))
-            found[name] = TaskHistory(newest + 1, running, rows[-1], begun)
+            ended = [r.ended for r in rows if r.status is Status.COMPLETED and r.ended is not None]
+            found[name] = TaskHistory(newest + 1, running, rows[-1], begun, max(ended, default=None))
         return found
 
     # What the tests ask.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -354,3 +355,29 @@ def test_a_loop_without_a_stretch_that_runs_is_not_started_again_by_hand() -> No
     assert [run.cause for run in desk.started] == ["tick"]
     assert desk.engine.tasks["a"].queued is None
     assert attempts(desk, "a")[-1][1:] == ("skipped", "overlap")
+
+
+def test_a_task_that_is_resumed_while_it_backs_off_is_tried_at_once() -> None:
+    desk = Desk([spec("a", at("10:00"), **CRITICAL)], TABLE, TEN, scripts={"a": bad()})
+    desk.until("2026-11-23T10:00:40+05:30")
+    before = len(desk.started)
+    desk.tell(ResumeRequested("a"))
+    assert len(desk.started) == before + 1
+
+
+@pytest.mark.parametrize("change", [{"timeout": MINUTE}, None])
+def test_a_trouble_that_ends_with_a_definition_is_told_to_have_ended(change: dict[str, Any] | None) -> None:
+    task = spec("a", PACE, fresh_within=MINUTE)
+    desk = Desk([task], TABLE, TEN, scripts={"a": bad()}).until("2026-11-23T10:02:00+05:30")
+    assert desk.events("task.parked", "task.stale") == ["task.parked", "task.stale"]
+    desk.tell(Configure(() if change is None else (replace(task, **change),), {"NSE": TABLE}))
+    reason = "the task is removed" if change is None else "its definition has changed"
+    assert desk.fields("task.resumed") == [{"task": "a", "reason": reason}]
+    assert desk.fields("task.fresh") == [{"task": "a", "reason": reason}]
+
+
+def test_a_task_that_could_not_be_imported_is_told_to_be_well_once_it_can_be() -> None:
+    task = spec("a", PACE)
+    desk = Desk([task], TABLE, TEN, refused={"a": "no module named 'desk'"})
+    desk.tell(Configure((task,), {"NSE": TABLE}))
+    assert [fields["reason"] for fields in desk.fields("task.resumed")] == ["it can be run now"]

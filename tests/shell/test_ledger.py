@@ -565,6 +565,7 @@ class TestFiles:
         first.close()
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP TABLE acts")
+            connection.execute("ALTER TABLE tasks DROP COLUMN success")
             connection.execute("PRAGMA user_version = 1")
         with pytest.raises(LedgerError, match="start the scheduler to update it"):
             list(read_history(path))
@@ -575,6 +576,21 @@ class TestFiles:
             (T, "desk", "pause", "t", "holiday", {"until": None})
         ]
         assert dues(path) == [0]
+        assert opened().task_histories(["t"], T + DAY)["t"].success == T + SECOND
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_the_last_success_of_a_task_is_known_whatever_came_after_it(
+        self, path: Path, opened: Opener, settled: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if settled:
+            monkeypatch.setattr("scheduler.ledger.store.SETTLE_AFTER", 1)
+        ledger = opened()
+        ledger.record(ran("t", T))
+        assert ledger.flush()
+        ledger.record(ran("t", T + MINUTE, Status.FAILED))
+        ledger.record(ran("t", T - DAY, took=2 * DAY)._replace(cause=Cause.BACKFILL))
+        assert ledger.flush()
+        assert ledger.task_histories(["t"], T + DAY)["t"].success == T + SECOND
 
     def test_a_directory_in_its_place_is_a_clear_error(self, path: Path, opened: Opener) -> None:
         path.mkdir()
