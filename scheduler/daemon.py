@@ -120,6 +120,7 @@ class Daemon:
         jitter = random.Random(seed).random  # noqa: S311 - spreads retries, guards nothing
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
+        self.rejected: tuple[str, ...] = ()  # what is wrong with the files, where that keeps them out of force
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, "daemon")  # the loop's own may be full of what tasks hang in
@@ -421,10 +422,12 @@ class Daemon:
             except Exception as error:  # noqa: BLE001 - who watches the files must outlive any of them
                 return self._reject([f"{type(error).__name__}: {error}"], cause, again=True)
             self._seen = seen
+            self.rejected = ()
             self.voice.report(told)
             return reports.Reloaded(accepted=True, told=tuple(told))
 
     def _reject(self, problems: Sequence[str], cause: str, *, again: bool = False) -> reports.Reloaded:
+        self.rejected = tuple(problems)
         for problem in problems:
             self.voice.happened(events.CONFIG_REJECTED, "error", problem=problem, cause=cause)
         return reports.Reloaded(accepted=False, problems=tuple(problems), again=again)

@@ -130,8 +130,9 @@ const stream = new Stream(
   {
     onState(state, wait) {
       const box = find("connection");
-      box.dataset.state = state;
-      say(box, state === "live" ? "live" : `reconnecting${wait >= 2000 ? ` in ${span(wait)}` : ""}`);
+      box.dataset.state = document.body.dataset.connection = state;
+      const since = system ? `as of ${day.taskZone.clock(clock.at)}, ` : "";
+      say(box, state === "live" ? "live" : `${since}reconnecting${wait >= 2000 ? ` in ${span(wait)}` : ""}`);
       if (state === "live") {
         catchUp().catch(lost);
       }
@@ -168,7 +169,7 @@ function tellTime() {
 }
 
 function tick() {
-  if (!system || document.hidden) return;
+  if (!system || document.hidden || document.body.dataset.connection === "lost") return; // it stands as it was
   tellTime();
   day.refresh();
   day.label();
