@@ -173,6 +173,7 @@ function tick() {
   tellTime();
   day.refresh();
   day.label();
+  panel.tick();
   navigation.tick(day.range);
 }
 

@@ -151,6 +151,12 @@ export class Panel {
   }
 
   /** A run has changed. */
+  /** What can be done changes with time: a run that has just begun may end by itself. */
+  tick() {
+    const status = this.system?.tasks.find((each) => each.task === this.task);
+    if (status) this.actions.tell(status, this.now());
+  }
+
   take(run) {
     if (run.task !== this.task) return;
     this.loadSoon();
