@@ -75,7 +75,7 @@ async def of_scheduler(_: Request, error: Exception) -> Response:
 
 
 async def of_validation(_: Request, error: Exception) -> Response:
-    """The request's body is JSON, but not what is wanted."""
+    """The request's body or its query is not what is wanted."""
     assert isinstance(error, ValidationError)
     complaints = tuple(
         Complaint(at=".".join(map(str, each["loc"])), message=each["msg"])

@@ -53,10 +53,11 @@ class Works:
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.fail = False
+        self.error = "no quotes"
 
     async def quick(self) -> None:
         if self.fail:
-            raise ValueError("no quotes")
+            raise ValueError(self.error)
 
     async def slow(self) -> None:
         await self.go_on.wait()
@@ -238,6 +239,17 @@ async def test_all_about_a_task_has_its_reason_its_runs_and_what_comes(tmp_path:
         assert detail.definition["name"] == "a"
         with pytest.raises(UnknownTaskError):
             await control.tasks.detail("b")
+
+
+async def test_the_error_of_a_task_may_have_a_text_that_json_does_not_take(tmp_path: Path) -> None:
+    works = Works()
+    works.fail, works.error = True, "cannot parse /data/\udcff.csv"
+    async with control_of(tmp_path, task("a", NOON), works=works) as control:
+        await control.tasks.run_now("a", ME, "")
+        await until(lambda: status(control, "a").last is not None)
+        detail = await control.tasks.detail("a")
+        assert detail.status.error == "ValueError: cannot parse /data/?.csv"
+        assert b"/data/?.csv" in detail.model_dump_json().encode()
 
 
 async def test_the_timeline_has_what_ran_and_what_is_planned_of_each_task_in_its_order(
