@@ -242,6 +242,8 @@ async def _serve_daemon(
             heartbeat.close()
             notifier.stopping("waiting for runs to end", daemon.stop_limit + PARTING)
         await daemon.stop()
+        if plane is not None:
+            plane.end()
 
 
 def _withheld(late: Sequence[str]) -> None:

@@ -160,7 +160,7 @@ class TaskControl(TaskView):
 
     async def acts(self, limit: int) -> Acts:
         access = self._access
-        await access.daemon.durable()
+        await access.recorded()
         found = await access.in_thread(lambda: list(islice(read_acts(access.ledger), limit)))
         return Acts(
             acts=tuple(

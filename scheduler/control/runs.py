@@ -62,8 +62,8 @@ class RunControl:
             )  # fmt: skip
             return list(found)
 
-        await access.daemon.durable()
-        found = await access.in_thread(read)
+        await access.recorded()
+        found = await access.read_much(read)
         shown = tuple(rows.of_history(row, access) for row in found[: wanted.limit])
         return Runs(runs=shown, truncated=len(found) > wanted.limit)
 
@@ -74,7 +74,7 @@ class RunControl:
         record = None if state is None else rows.running_record(state)
         if record is not None and (record.due, record.attempt) == (due, attempt):
             return rows.of_record(record, access)
-        await access.daemon.durable()
+        await access.recorded()
         found = await access.in_thread(
             lambda: list(read_history(access.ledger, tasks=[task], since=due, until=due + 1))
         )
@@ -103,7 +103,7 @@ class RunControl:
             if name not in known:
                 access.state(name)  # UnknownTaskError
         specs = [spec for spec in configuration.specs if not wanted.task or spec.name in wanted.task]
-        found = await access.in_thread(
+        found = await access.read_much(
             lambda: list(islice(plan(specs, configuration.tables, start, until), wanted.limit + 1))
         )
         shown = tuple(
@@ -121,8 +121,8 @@ class RunControl:
         if not start < until <= start + _LONGEST_TIMELINE:
             raise UsageError("a timeline is of some time, and of eight days at most")
         now, configuration = access.now, access.daemon.configuration
-        await access.daemon.durable()
-        return await access.in_thread(
+        await access.recorded()
+        return await access.read_much(
             lambda: timeline_text(configuration, access.ledger, (start, until), now, wanted, access.iso)
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -31,6 +30,7 @@ from scheduler.control.operating import TaskControl
 from scheduler.control.runs import RunControl
 from scheduler.control.stream import Stream
 from scheduler.control.tasks import trouble
+from scheduler.control.threads import Threads
 from scheduler.core import events
 from scheduler.core.messages import SECOND, Instant
 from scheduler.daemon import Daemon
@@ -42,8 +42,8 @@ from scheduler.metrics import CONTENT_TYPE, Metrics
 class DaemonControl:
     """Its parts by subject, and what concerns all of it."""
 
-    def __init__(self, daemon: Daemon, threads: Executor) -> None:
-        """Of a daemon that has not started yet. ``threads`` run what may block."""
+    def __init__(self, daemon: Daemon, threads: Threads) -> None:
+        """Of a daemon that has not started yet."""
         self._daemon = daemon
         self._access = access = Access(daemon, threads)
         self._latest = Latest()
@@ -148,7 +148,7 @@ class DaemonControl:
         return markets(self._access, wanted)
 
     async def metrics(self) -> tuple[bytes, str]:
-        return await self._metrics.exposition(self._threads), CONTENT_TYPE
+        return await self._metrics.exposition(self._threads.light), CONTENT_TYPE
 
     async def reload(self, by: Peer, reason: str) -> Reloaded:
         name = await self._access.name(by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
+from scheduler.ledger.patience import reading_until
 from scheduler.ledger.questions import (
     Dues,
     MergedRuns,
@@ -31,5 +32,6 @@ __all__ = [
     "read_remembered",
     "read_timeline",
     "read_under_way",
+    "reading_until",
     "typical_durations",
 ]

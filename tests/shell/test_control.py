@@ -7,8 +7,7 @@ import json
 import os
 import pwd
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from scheduler.api.models.system import EventsQuery, MarketsQuery
 from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection
 from scheduler.clock import ScaledClock
 from scheduler.configuration import Configuration
+from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
 from scheduler.core.messages import HOUR, SECOND, CacheSpec, Priority, RestartPolicy, Run, TaskSpec
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
@@ -64,7 +64,9 @@ class Works:
 
 
 @asynccontextmanager
-async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = None) -> AsyncIterator[Any]:
+async def control_of(
+    tmp_path: Path, *tasks: TaskSpec, works: Works | None = None, threads: Threads | None = None
+) -> AsyncIterator[Any]:
     works = works or Works()
     configuration = Configuration(tasks, {"NSE": TABLE}, TABLE.zone, {"news": CacheSpec(60 * SECOND)})
     daemon = Daemon(
@@ -72,7 +74,7 @@ async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = Non
         callables={each.name: works.slow if each.name.startswith("slow") else works.quick for each in tasks},
         seed=0,
     )  # fmt: skip
-    with ThreadPoolExecutor(2) as threads:
+    with closing(threads or Threads()) as threads:
         control = DaemonControl(daemon, threads)
         await daemon.start()
         await control.begin()
