@@ -21,6 +21,7 @@ from scheduler.api.models.tasks import (
     Selection,
 )
 from scheduler.control import rows
+from scheduler.control.slices import in_slices
 from scheduler.control.tasks import TaskView
 from scheduler.core.messages import (
     BackfillRequested,
@@ -38,6 +39,7 @@ from scheduler.ledger import read_acts, read_dues
 Barred = Literal["parked", "crash-looping", "paused"]
 
 _MOST_BACKFILLED: Final = 10_000
+_AT_ONCE: Final = 25  # tasks, some five milliseconds
 
 
 class TaskControl(TaskView):
@@ -65,26 +67,33 @@ class TaskControl(TaskView):
         until = None if wanted.until is None else access.time(wanted.until)
         if until is not None and until <= access.now:
             raise UsageError(f"until {wanted.until} is over already")
-        states = self._selected(wanted)
-        for state in states:
-            access.daemon.handle(PauseRequested(state.name, until, name, wanted.reason))
-            access.record("pause", name, wanted.reason, task=state.name, until=access.iso_or_none(until))
-        return Paused(tasks=tuple(state.name for state in states), until=access.iso_or_none(until), by=name)
+        paused = []
+        async for state in in_slices(self._selected(wanted), _AT_ONCE):
+            if not state.removed:  # by a reload since they were selected
+                access.daemon.handle(PauseRequested(state.name, until, name, wanted.reason))
+                access.record("pause", name, wanted.reason, task=state.name, until=access.iso_or_none(until))
+                paused.append(state.name)
+        return Paused(tasks=tuple(paused), until=access.iso_or_none(until), by=name)
 
     async def resume(self, wanted: Selection, by: Peer) -> ResumedAll:
         name = await self._access.name(by)
         states = self._selected(wanted)
         if not wanted.tasks:
             states = [state for state in states if _barred(state)]
-        return ResumedAll(tasks=tuple(self._resume(state, name, wanted.reason) for state in states), by=name)
+        for state in states:
+            if state.broken and not _barred(state):
+                raise SchedulerError(
+                    f"{state.name} cannot be run at all ({state.broken}); "
+                    "a reload ends that once it can be imported"
+                )
+        slices = in_slices(states, _AT_ONCE)
+        resumed = [
+            self._resume(state, name, wanted.reason) async for state in slices if not state.removed
+        ]
+        return ResumedAll(tasks=tuple(resumed), by=name)
 
     def _resume(self, state: TaskState, name: str, reason: str) -> Resumed:
         ended = _barred(state)
-        if state.broken and not ended:
-            raise SchedulerError(
-                f"{state.name} cannot be run at all ({state.broken}); "
-                "a reload ends that once it can be imported"
-            )
         self._access.daemon.handle(ResumeRequested(state.name, name, reason))
         self._access.record("resume", name, reason, task=state.name, ended=list(ended))
         following = self._access.iso_or_none(state.tick.when)

@@ -15,7 +15,7 @@ import pytest
 
 from scheduler.api.control import Peer
 from scheduler.api.models.runs import PlanQuery, RunsQuery, Timeline, TimelineQuery
-from scheduler.api.models.system import EventsQuery, MarketsQuery
+from scheduler.api.models.system import EventsQuery, MarketsQuery, System
 from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection
 from scheduler.clock import ScaledClock
 from scheduler.configuration import Configuration
@@ -86,8 +86,8 @@ async def control_of(
 
 
 def status(control: DaemonControl, name: str) -> Any:
-    (found,) = [each for each in control.tasks.all().tasks if each.task == name]
-    return found
+    specs = {spec.name: spec for spec in control._daemon.configuration.specs}
+    return control.tasks.status(specs[name])
 
 
 async def test_all_tasks_are_told_of_at_a_glance_also_those_that_are_disabled(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ async def test_all_tasks_are_told_of_at_a_glance_also_those_that_are_disabled(tm
         task("off", HOURLY, enabled=False),
     )
     async with control_of(tmp_path, *tasks) as control:
-        system = control.system(ME)
+        system = System.model_validate_json(await control.system(ME), strict=False)
         assert [(each.task, each.state, each.freshness) for each in system.tasks] == [
             ("a", "waiting", "fresh"), ("b", "waiting", None), ("off", "disabled", None),
         ]  # fmt: skip
@@ -309,18 +309,18 @@ async def test_metrics_are_those_of_prometheus(tmp_path: Path) -> None:
 
 async def test_the_cache_is_shared_with_those_outside(tmp_path: Path) -> None:
     async with control_of(tmp_path, task("a", NOON)) as control:
-        control.cache.put("news", "headline", {"text": "up"}, "5s")
+        await control.cache.put("news", "headline", {"text": "up"}, "5s", ME)
         assert control.cache.get("news", "headline").value == {"text": "up"}
         control._daemon.cache["news"].put("odd", object())
         with pytest.raises(SchedulerError, match="'odd' is a object"):
             control.cache.get("news", "odd")
-        control.cache.delete("news", "headline")
+        await control.cache.delete("news", "headline", ME)
         with pytest.raises(UnknownKeyError):
             control.cache.get("news", "headline")
         with pytest.raises(UnknownNamespaceError):
             control.cache.get("weather", "x")
         with pytest.raises(UsageError, match="ttl"):
-            control.cache.put("news", "x", 1, "soon")
+            await control.cache.put("news", "x", 1, "soon", ME)
         (stats,) = control.cache.stats().namespaces
         assert (stats.namespace, stats.hits) == ("news", 2)
 
