@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 import shutil
 import signal
@@ -222,6 +223,7 @@ async def _serve_daemon(
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
     try:
         await daemon.start()
+        gc.freeze()  # to look through ten thousand tasks for garbage, again and again, holds up the loop
     except StartAbandoned:
         logs.announce(events.DAEMON_STOPPING, "info", {"waiting_for": []})
         return

@@ -24,7 +24,7 @@ from scheduler.ledger import HistoryRow, read_history, read_remembered
 _SHOWN: Final = 20  # runs of one task
 _SHOWN_DAYS: Final = 40 * DAY  # and how old they may be
 _COMING: Final = 5
-_AT_ONCE: Final = 200  # statuses, some five milliseconds
+_AT_ONCE: Final = 100  # statuses, some four milliseconds
 
 
 class TaskView:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import pwd
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,17 @@ import pytest
 from scheduler.api.control import Peer
 from scheduler.api.models.runs import PlanQuery, RunsQuery, Timeline, TimelineQuery
 from scheduler.api.models.system import EventsQuery, MarketsQuery, System
-from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection
+from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection, Tasks
 from scheduler.clock import ScaledClock
 from scheduler.configuration import Configuration
+from scheduler.control.process import OwnProcess
 from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
-from scheduler.core.messages import HOUR, SECOND, CacheSpec, Priority, RestartPolicy, Run, TaskSpec
+from scheduler.core.messages import HOUR, SECOND, CacheSpec, Priority, RestartPolicy, Run, TaskSpec, Work
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from scheduler.daemon import Daemon
 from scheduler.errors import (
+    ConfigurationError,
     SchedulerError,
     UnknownKeyError,
     UnknownNamespaceError,
@@ -252,6 +256,168 @@ async def test_the_error_of_a_task_may_have_a_text_that_json_does_not_take(tmp_p
         detail = await control.tasks.detail("a")
         assert detail.status.error == "ValueError: cannot parse /data/?.csv"
         assert b"/data/?.csv" in detail.model_dump_json().encode()
+
+
+class Turns:
+    """Counts the turns of the loop that others get meanwhile."""
+
+    async def __aenter__(self) -> Turns:
+        self.count, self._over = 0, False
+        self._counting = asyncio.ensure_future(self._go())
+        return self
+
+    async def _go(self) -> None:
+        while not self._over:
+            self.count += 1
+            await asyncio.sleep(0)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._over = True
+        await self._counting
+
+
+async def test_much_is_done_in_many_turns_of_the_loop(tmp_path: Path) -> None:
+    tasks = [task(f"t{number:03}", NOON) for number in range(600)]
+    async with control_of(tmp_path, *tasks) as control:
+        await control.system(ME)  # the process has been looked at
+        for work in (
+            control.tasks.all,
+            lambda: control.tasks.pause(PauseSelection(all=True), ME),
+            lambda: control.tasks.resume(Selection(all=True), ME),
+        ):
+            async with Turns() as turns:
+                await work()
+            assert turns.count >= 5
+
+
+async def test_all_tasks_are_told_of_as_the_document_says(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON), task("off", NOON, enabled=False)) as control:
+        tasks = Tasks.model_validate_json(await control.tasks.all(), strict=False).tasks
+        assert [(each.task, each.state) for each in tasks] == [("a", "waiting"), ("off", "disabled")]
+        assert tasks[0] == status(control, "a")
+
+
+async def test_a_task_that_is_removed_while_it_is_looked_at_is_unknown(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON), task("b", NOON)) as control:
+        looking = asyncio.ensure_future(control.tasks.detail("a"))
+        await asyncio.sleep(0)
+        control._daemon._load = lambda _: Configuration((task("b", NOON),), {"NSE": TABLE}, TABLE.zone)
+        held = control._access.in_thread
+
+        async def in_thread(work: Any) -> Any:
+            found = await held(work)
+            await control._daemon.reload("test")
+            return found
+
+        control._access.in_thread = in_thread
+        with pytest.raises(UnknownTaskError, match="no task is named 'a'"):
+            await looking
+
+
+async def test_what_became_of_a_task_that_is_no_more_is_forgotten(tmp_path: Path) -> None:
+    both, one = (task("a", NOON), task("b", NOON)), (task("b", NOON),)
+    async with control_of(tmp_path, *both) as control:
+        await control.tasks.run_now("a", ME, "")
+        await until(lambda: control._latest.outcomes.keys() == {"a"})
+        control._daemon._load = lambda _: Configuration(one, {"NSE": TABLE}, TABLE.zone)
+        await control.reload(ME, "")
+        assert not control._latest.outcomes
+    async with control_of(tmp_path, *one) as control:
+        assert not control._latest.outcomes
+
+
+async def test_the_run_of_a_backfill_is_not_the_latest_of_its_task_after_a_restart_either(
+    tmp_path: Path,
+) -> None:
+    wanted = BackfillRequest.model_validate({"from": "2026-11-23T06:00", "until": "2026-11-23T07:00"})
+    async with control_of(tmp_path, task("a", HOURLY)) as control:
+        await control.tasks.backfill("a", wanted, ME)
+        await until(lambda: control._daemon.engine.idle())
+        await asyncio.sleep(0.05)
+        assert status(control, "a").last is None
+    async with control_of(tmp_path, task("a", HOURLY)) as control:
+        assert status(control, "a").last is None
+
+
+async def test_when_one_of_several_cannot_be_resumed_none_is(tmp_path: Path) -> None:
+    broken = task("broken", NOON, work=Work(target="no.such.module:task"))
+    async with control_of(tmp_path, task("a", NOON), broken) as control:
+        await control.tasks.pause(PauseSelection(tasks=("a",)), ME)
+        control._daemon.engine.tasks["broken"].broken = "it cannot be imported"
+        with pytest.raises(SchedulerError, match="broken cannot be run at all"):
+            await control.tasks.resume(Selection(tasks=("a", "broken")), ME)
+        assert status(control, "a").state == "paused"
+
+
+async def test_a_disk_that_hangs_does_not_keep_what_is_known_from_being_told(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON)) as control:
+        ran = await control.tasks.run_now("slow", ME, "")
+        durable, control._daemon.durable = control._daemon.durable, asyncio.Event().wait
+        try:
+            async with asyncio.timeout(30):
+                assert (await control.tasks.detail("slow")).status.run_id == ran.run_id
+                await control.runs.rows(RunsQuery())
+                await control.tasks.acts(10)
+        finally:
+            control._daemon.durable = durable
+
+
+async def test_without_a_ledger_all_about_a_task_is_what_is_known_without(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON)) as control:
+        await control._daemon.durable()
+        for part in (tmp_path / "state").glob("ledger.db*"):
+            part.rename(part.with_suffix(part.suffix + ".away"))
+        detail = await control.tasks.detail("slow")
+        assert (detail.runs, detail.status.state) == ((), "waiting")
+        assert detail.why
+
+
+async def test_rejected_files_are_on_record_with_who_wanted_them(tmp_path: Path) -> None:
+    def load(_: object) -> Configuration:
+        raise ConfigurationError("tasks.yaml:1:1: no")
+
+    async with control_of(tmp_path, task("a", NOON)) as control:
+        control._daemon._load = load
+        with pytest.raises(ConfigurationError):
+            await control.reload(ME, "new hours")
+        (act,) = (await control.tasks.acts(10)).acts
+        assert (act.action, act.by, act.reason) == ("reload", WHO, "new hours")
+        assert act.detail == {"rejected": ["tasks.yaml:1:1: no"]}
+
+
+async def test_changes_of_the_cache_are_said_to_those_who_look_without_the_value(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON)) as control:
+        said: list[Any] = []
+        control._daemon.voice.listeners.append(said.append)
+        await control.cache.put("news", "headline", "secret", None, ME)
+        await control.cache.delete("news", "headline", ME)
+        about = {"by": WHO, "namespace": "news", "key": "headline"}
+        assert [(each.event, each.level, each.fields) for each in said] == [
+            ("cache.changed", "debug", {"action": action, **about}) for action in ("put", "delete")
+        ]
+        assert (await control.tasks.acts(10)).acts == ()
+
+
+async def test_the_process_is_looked_at_in_a_thread_and_not_waited_for_without_end(tmp_path: Path) -> None:
+    go_on, where = threading.Event(), []
+
+    class Slow(OwnProcess):
+        def _take(self) -> Any:
+            where.append(threading.current_thread())
+            found = super()._take()
+            if len(where) > 1:
+                go_on.wait()
+            return found
+
+    with ThreadPoolExecutor(1) as threads:
+        process = Slow(threads)
+        known = await process.seen(0)
+        async with asyncio.timeout(30):
+            assert await process.seen(2 * SECOND) is known
+        go_on.set()
+    assert len(where) == 2
+    assert threading.main_thread() not in where
+    assert known.pid == os.getpid()
 
 
 async def test_the_timeline_has_what_ran_and_what_is_planned_of_each_task_in_its_order(
