@@ -71,9 +71,9 @@ class RunControl:
         task, due, attempt = _parsed(run_id)
         access = self._access
         state = access.daemon.engine.tasks.get(task)
-        record = None if state is None else rows.running_record(state)
-        if record is not None and (record.due, record.attempt) == (due, attempt):
-            return rows.of_record(record, access)
+        for record in [] if state is None else rows.unfinished_records(state):
+            if (record.due, record.attempt) == (due, attempt):
+                return rows.of_record(record, access)
         await access.recorded()
         found = await access.in_thread(
             lambda: list(read_history(access.ledger, tasks=[task], since=due, until=due + 1))
@@ -87,7 +87,8 @@ class RunControl:
         access, name = self._access, await self._access.name(by)
         task, _, _ = _parsed(run_id)
         state = access.daemon.engine.tasks.get(task)
-        if state is None or state.active is None or state.active.run_id != run_id:
+        runs = () if state is None else (state.active, state.queued)
+        if not any(run is not None and run.run_id == run_id for run in runs):
             row = await self.row(run_id)
             raise SchedulerError(f"{run_id} is not running: it is {row.status}")
         access.daemon.handle(CancelRequested(run_id))

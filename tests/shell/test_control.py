@@ -24,7 +24,7 @@ from scheduler.configuration import Configuration
 from scheduler.control.process import OwnProcess
 from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
-from scheduler.core.messages import HOUR, SECOND, CacheSpec, Priority, RestartPolicy, Run, TaskSpec, Work
+from scheduler.core.messages import HOUR, SECOND, CacheSpec, Overlap, Priority, RestartPolicy, Run, TaskSpec, Work
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from scheduler.daemon import Daemon
 from scheduler.errors import (
@@ -136,6 +136,18 @@ async def test_a_run_is_cancelled_by_its_id_and_only_while_it_is_active(tmp_path
         assert (await control.runs.row(ran.run_id)).reason == "operator"
         with pytest.raises(SchedulerError, match="is not running: it is cancelled"):
             await control.runs.cancel(ran.run_id, ME, "")
+
+
+async def test_a_run_that_waits_is_shown_and_cancelled_by_its_id(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON, overlap=Overlap.QUEUE_ONE)) as control:
+        runs = [await control.tasks.run_now("slow", ME, "") for _ in range(2)]
+        assert [run.outcome for run in runs] == ["started", "queued"]
+        assert (await control.runs.row(runs[1].run_id)).status == "queued"
+        await control.runs.cancel(runs[1].run_id, ME, "once is enough")
+        assert [run.run_id for run in control.runs.active().runs] == [runs[0].run_id]
+        row = await control.runs.row(runs[1].run_id)
+        assert (row.status, row.reason, row.started) == ("cancelled", "operator", None)
+        assert len((await control.runs.rows(RunsQuery(task=("slow",)))).runs) == 2
 
 
 @pytest.mark.parametrize(
