@@ -194,6 +194,8 @@ async def _serve(
     # Closed last: they tell of the end, too.
     async with nullcontext() if alerts_of is None else aclosing(alerts_of(daemon)):
         await _serve_daemon(daemon, end, notifier, plane)
+    if plane is not None:
+        plane.end()
     logs.flush()
 
 
@@ -244,8 +246,6 @@ async def _serve_daemon(
             heartbeat.close()
             notifier.stopping("waiting for runs to end", daemon.stop_limit + PARTING)
         await daemon.stop()
-        if plane is not None:
-            plane.end()
 
 
 def _withheld(late: Sequence[str]) -> None:

@@ -180,7 +180,7 @@ def restart(timeout: float, as_json: bool, reason: str, task: str) -> None:
 @operator_options
 @click.argument("run", shell_complete=active_runs)
 def cancel(timeout: float, as_json: bool, reason: str, run: str) -> None:
-    """End RUN: the id of a run, or the name of a task, of which the run that runs is meant, else what waits."""
+    """End RUN: the id of a run, or a task's name: its run that runs is meant, else the one that waits."""
     client = client_of(timeout)
     answer = client.cancel(_meant(client, run), reason)
     print_lines([as_line(answer) if as_json else f"{answer['run_id']} is being cancelled"])

@@ -64,6 +64,6 @@ class CacheControl:
         self._say("delete", name, namespace, key)
 
     def _say(self, action: str, by: str, namespace: str, key: str) -> None:
-        """For whoever looks, but not in the ledger nor to tasks: commands that share the cache do it often."""
+        """For whoever looks; not for the ledger nor for tasks: commands do it all the time."""
         fields = {"action": action, "by": by, "namespace": namespace, "key": key}
         self._access.daemon.voice.announce(Announce(events.CACHE_CHANGED, "debug", fields))

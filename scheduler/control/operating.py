@@ -87,9 +87,7 @@ class TaskControl(TaskView):
                     "a reload ends that once it can be imported"
                 )
         slices = in_slices(states, _AT_ONCE)
-        resumed = [
-            self._resume(state, name, wanted.reason) async for state in slices if not state.removed
-        ]
+        resumed = [self._resume(state, name, wanted.reason) async for state in slices if not state.removed]
         return ResumedAll(tasks=tuple(resumed), by=name)
 
     def _resume(self, state: TaskState, name: str, reason: str) -> Resumed:

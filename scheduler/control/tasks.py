@@ -40,11 +40,13 @@ class TaskView:
 
     async def statuses(self) -> str:
         """JSON, by priority and name: of ten thousand tasks it is too much for one turn of the loop."""
-        specs = self._access.daemon.configuration.specs
-        texts: list[str] = []
-        async for spec in in_slices(sorted(specs, key=lambda spec: (spec.priority, spec.name)), _AT_ONCE):
-            if not spec.enabled or spec.name in self._access.daemon.engine.tasks:  # else a reload took it
-                texts.append(self.status(spec).model_dump_json())
+        daemon = self._access.daemon
+        specs = sorted(daemon.configuration.specs, key=lambda spec: (spec.priority, spec.name))
+        texts = [
+            self.status(spec).model_dump_json()
+            async for spec in in_slices(specs, _AT_ONCE)
+            if not spec.enabled or spec.name in daemon.engine.tasks  # else a reload took it
+        ]
         return f"[{','.join(texts)}]"
 
     def status(self, spec: TaskSpec) -> TaskStatus:

@@ -40,7 +40,7 @@ class Threads:
     async def read_much(self, work: Callable[[], T]) -> T:
         """What may take seconds. BusyError when it takes too long, or too many ask already."""
         if self._reads >= _AT_ONCE + _MOST_WAITING:
-            raise BusyError(f"{self._reads} questions of this kind are being answered or wait; ask again later")
+            raise BusyError(f"{self._reads} such questions are being answered or wait; ask again later")
         self._reads += 1
         try:
             return await self._read(self._heavy, work)

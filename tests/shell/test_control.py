@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -24,7 +24,17 @@ from scheduler.configuration import Configuration
 from scheduler.control.process import OwnProcess
 from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
-from scheduler.core.messages import HOUR, SECOND, CacheSpec, Overlap, Priority, RestartPolicy, Run, TaskSpec, Work
+from scheduler.core.messages import (
+    HOUR,
+    SECOND,
+    CacheSpec,
+    Overlap,
+    Priority,
+    RestartPolicy,
+    Run,
+    TaskSpec,
+    Work,
+)
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from scheduler.daemon import Daemon
 from scheduler.errors import (
@@ -78,8 +88,8 @@ async def control_of(
         callables={each.name: works.slow if each.name.startswith("slow") else works.quick for each in tasks},
         seed=0,
     )  # fmt: skip
-    with closing(threads or Threads()) as threads:
-        control = DaemonControl(daemon, threads)
+    with closing(threads or Threads()) as of_control:
+        control = DaemonControl(daemon, of_control)
         await daemon.start()
         await control.begin()
         try:
@@ -273,7 +283,7 @@ async def test_the_error_of_a_task_may_have_a_text_that_json_does_not_take(tmp_p
 class Turns:
     """Counts the turns of the loop that others get meanwhile."""
 
-    async def __aenter__(self) -> Turns:
+    async def __aenter__(self) -> Self:
         self.count, self._over = 0, False
         self._counting = asyncio.ensure_future(self._go())
         return self
@@ -344,7 +354,7 @@ async def test_the_run_of_a_backfill_is_not_the_latest_of_its_task_after_a_resta
     wanted = BackfillRequest.model_validate({"from": "2026-11-23T06:00", "until": "2026-11-23T07:00"})
     async with control_of(tmp_path, task("a", HOURLY)) as control:
         await control.tasks.backfill("a", wanted, ME)
-        await until(lambda: control._daemon.engine.idle())
+        await until(control._daemon.engine.idle)
         await asyncio.sleep(0.05)
         assert status(control, "a").last is None
     async with control_of(tmp_path, task("a", HOURLY)) as control:

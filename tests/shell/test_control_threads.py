@@ -18,7 +18,8 @@ from scheduler.errors import BusyError
 from scheduler.ledger import Ledger, read_acts
 from tests.helpers import instant
 from tests.shell.execution import until
-from tests.shell.test_control import ME, NOON, WHO, control_of, task
+from tests.shell.test_control import ME, NOON, WHO, control_of
+from tests.shell.test_daemon import task
 
 pytestmark = pytest.mark.asyncio
 
@@ -105,7 +106,7 @@ async def test_a_user_is_looked_up_once_and_never_waited_for_without_end(
         access = Access(SimpleNamespace(), threads)  # type: ignore[arg-type]  # asked for names only
         assert await access.name(ME) == f"uid {ME.uid}"
         go_on.set()
-        await until(lambda: threads._names._work_queue.empty())
+        await until(threads._names._work_queue.empty)
         monkeypatch.undo()
         monkeypatch.setattr(pwd, "getpwuid", look_up)
         assert await access.name(ME) == "asha"
