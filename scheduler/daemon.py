@@ -120,7 +120,7 @@ class Daemon:
         jitter = random.Random(seed).random  # noqa: S311 - spreads retries, guards nothing
         self.engine = Engine(jitter=jitter, verbose=logs.enabled("debug"))
         self.configuration = Configuration((), {}, UTC)
-        self.rejected: tuple[str, ...] = ()  # what is wrong with the files on disk, where they are not in force
+        self.rejected: tuple[str, ...] = ()  # what is wrong with the files, if not in force
         self._appointments: set[Run] = set()  # alive, and on record since before they began
         self._reloading = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, "daemon")  # the loop's own may be full of what tasks hang in

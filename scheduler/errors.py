@@ -81,6 +81,10 @@ class SocketInUseError(SchedulerError):
     """another scheduler answers at this socket"""
 
 
+class BusyError(SchedulerError):
+    """too much is asked of the scheduler at once"""
+
+
 class DuplicateRunError(SchedulerError):
     """a run with this id is alive"""
 

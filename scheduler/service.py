@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 import shutil
 import signal
@@ -193,6 +194,8 @@ async def _serve(
     # Closed last: they tell of the end, too.
     async with nullcontext() if alerts_of is None else aclosing(alerts_of(daemon)):
         await _serve_daemon(daemon, end, notifier, plane)
+    if plane is not None:
+        plane.end()
     logs.flush()
 
 
@@ -222,6 +225,7 @@ async def _serve_daemon(
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon, "SIGHUP")
     try:
         await daemon.start()
+        gc.freeze()  # to look through ten thousand tasks for garbage, again and again, holds up the loop
     except StartAbandoned:
         logs.announce(events.DAEMON_STOPPING, "info", {"waiting_for": []})
         return

@@ -9,6 +9,7 @@ from scheduler.configuration import Configuration
 from scheduler.core.definition import definition_text, fingerprint
 from scheduler.core.messages import Instant, TaskHistory, TaskSpec
 from scheduler.core.triggers import KeepRunning
+from scheduler.core.wording import encodable
 from scheduler.executors import Executors, TargetError
 from scheduler.ledger import Ledger
 
@@ -30,7 +31,7 @@ def find_out(
         try:
             executors.choose(spec)
         except TargetError as error:
-            refused[spec.name] = str(error)
+            refused[spec.name] = encodable(str(error))
     specs = enabled(configuration)
     loops = _stretches(configuration, specs, now)
     asked = [spec.name for spec in specs] if first else list(loops)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,6 +29,19 @@ async def read(request: Request, model: type[M]) -> M:
 
 def answer(model: Model, status: int = HTTPStatus.OK) -> Response:
     return Response(model.model_dump_json(by_alias=True), status, media_type="application/json")
+
+
+@contextmanager
+def ends_with_client(request: Request) -> Iterator[None]:
+    """What is done for one who asks is cancelled when he has gone."""
+    task = asyncio.current_task()
+    assert task is not None
+    for_nobody: set[asyncio.Task[Any]] = request.state.for_nobody
+    for_nobody.add(task)
+    try:
+        yield
+    finally:
+        for_nobody.discard(task)
 
 
 def peer(request: Request) -> Peer:

@@ -42,14 +42,14 @@ class Connection(HttpToolsProtocol):
         self._received = 0  # bytes of the request that is on its way
         self._in_head = True
         self._limit: asyncio.TimerHandle | None = None
-        self._when_lost: list[Callable[[], object]] = []
+        self._for_nobody: set[asyncio.Task[Any]] = set()  # once the client has gone
 
     # Beginning and end.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
         self._peer = _peer(transport, may_change=self._may_change)
-        self.app_state = {"peer": self._peer, "when_lost": self._when_lost.append}
+        self.app_state = {"peer": self._peer, "for_nobody": self._for_nobody}
         self._limit_time()
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"there are {MOST_CONNECTIONS} connections already")
@@ -57,8 +57,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lift_limit()
         super().connection_lost(exc)
-        for call in self._when_lost:
-            call()
+        for task in list(self._for_nobody):
+            task.cancel()
 
     # A request comes in.
 

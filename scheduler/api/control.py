@@ -25,7 +25,6 @@ from scheduler.api.models.system import (
     EventsQuery,
     Markets,
     MarketsQuery,
-    System,
 )
 from scheduler.api.models.tasks import (
     Acts,
@@ -39,7 +38,6 @@ from scheduler.api.models.tasks import (
     ResumedAll,
     Selection,
     TaskDetail,
-    Tasks,
 )
 
 
@@ -55,7 +53,8 @@ class Peer(NamedTuple):
 class TaskControl(Protocol):
     """UnknownTaskError where no task has the name, UsageError where a time is none."""
 
-    def all(self) -> Tasks: ...
+    async def all(self) -> bytes:
+        """The JSON of ``Tasks``."""
 
     async def detail(self, task: str) -> TaskDetail: ...
 
@@ -98,9 +97,9 @@ class CacheControl(Protocol):
 
     def get(self, namespace: str, key: str) -> CacheValue: ...
 
-    def put(self, namespace: str, key: str, value: JsonValue, ttl: str | None) -> None: ...
+    async def put(self, namespace: str, key: str, value: JsonValue, ttl: str | None, by: Peer) -> None: ...
 
-    def delete(self, namespace: str, key: str) -> None: ...
+    async def delete(self, namespace: str, key: str, by: Peer) -> None: ...
 
 
 class Control(Protocol):
@@ -122,7 +121,8 @@ class Control(Protocol):
     def timestamp(self) -> str:
         """Now, as all times are shown."""
 
-    def system(self, by: Peer) -> System: ...
+    async def system(self, by: Peer) -> bytes:
+        """The JSON of a ``System``."""
 
     def markets(self, wanted: MarketsQuery) -> Markets: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, get_origin
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.api.bodies import answer, peer, read
+from scheduler.api.bodies import answer, ends_with_client, peer, read
 from scheduler.api.control import Peer
 from scheduler.api.models.base import Model, Query
 
@@ -51,7 +52,8 @@ class Operation:
             raise HTTPException(HTTPStatus.FORBIDDEN, "this connection may only look")
         query = None if self.query is None else _query(request, self.query)
         body = None if self.body is None else await read(request, self.body)
-        found = await self.handle(Asked(request.path_params, query, body, by, request))
+        with nullcontext() if self.changes else ends_with_client(request):
+            found = await self.handle(Asked(request.path_params, query, body, by, request))
         return found if isinstance(found, Response) else answer(found)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from scheduler.api.models.problems import Complaint, Problem
 from scheduler.errors import (
+    BusyError,
     ConfigurationError,
     OutsideTableError,
     SchedulerError,
@@ -23,6 +24,7 @@ from scheduler.errors import (
 )
 
 _MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER = 2  # seconds
 _STATUS = {
     UnknownTaskError: HTTPStatus.NOT_FOUND,
     UnknownRunError: HTTPStatus.NOT_FOUND,
@@ -31,6 +33,7 @@ _STATUS = {
     ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideTableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -71,11 +74,14 @@ async def of_scheduler(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigurationError):
         problems = tuple(str(each) for each in error.problems)
         return problem(status, "the files were rejected; the old ones stay in force", problems=problems)
-    return problem(status, str(error))
+    answer = problem(status, str(error))
+    if isinstance(error, BusyError):
+        answer.headers["retry-after"] = str(_RETRY_AFTER)
+    return answer
 
 
 async def of_validation(_: Request, error: Exception) -> Response:
-    """The request's body is JSON, but not what is wanted."""
+    """The request's body or its query is not what is wanted."""
     assert isinstance(error, ValidationError)
     complaints = tuple(
         Complaint(at=".".join(map(str, each["loc"])), message=each["msg"])

@@ -28,6 +28,7 @@ from scheduler.errors import SchedulerError, UsageError
 if TYPE_CHECKING:
     from scheduler.client import Client, Happenings
 
+_CANCELLED_FIRST: Final = ("running", "ending", "queued", "lingering")
 _UNDER_WAY: Final = frozenset({"queued", "running"})
 _TIME_OF_DAY: Final = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
 
@@ -179,21 +180,19 @@ def restart(timeout: float, as_json: bool, reason: str, task: str) -> None:
 @operator_options
 @click.argument("run", shell_complete=active_runs)
 def cancel(timeout: float, as_json: bool, reason: str, run: str) -> None:
-    """End RUN: the id of a run, or the name of a task of which one run is active."""
+    """End RUN: the id of a run, or a task's name: its run that runs is meant, else the one that waits."""
     client = client_of(timeout)
     answer = client.cancel(_meant(client, run), reason)
     print_lines([as_line(answer) if as_json else f"{answer['run_id']} is being cancelled"])
 
 
 def _meant(client: Client, run: str) -> str:
-    """The id of the run. UnknownTaskError, or SchedulerError where there is not exactly one."""
+    """The id of the run. UnknownTaskError, or SchedulerError where there is none."""
     if run != run.lower():  # no name of a task, but every run's id has capitals
         return run
-    found = [each["run_id"] for each in client.active_runs()["runs"] if each["task"] == run]
-    if len(found) == 1:
-        return str(found[0])
+    found = [each for each in client.active_runs()["runs"] if each["task"] == run]
     if found:
-        raise SchedulerError(f"{run} has {len(found)} runs; name one of {', '.join(found)}")
+        return str(min(found, key=lambda each: _CANCELLED_FIRST.index(each["state"]))["run_id"])
     client.task(run)
     raise SchedulerError(f"no run of {run} is active")
 

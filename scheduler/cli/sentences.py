@@ -44,6 +44,8 @@ def ran_now(answer: Row) -> str:
 
 
 def restarted(answer: Row) -> str:
+    if answer["started"]:
+        return f"{answer['task']} had no run to end; {answer['started']} is started"
     if answer["run_id"]:
         return f"{answer['task']} is restarted: {answer['run_id']} is being ended"
     return f"{answer['task']} had no run to end"

@@ -48,15 +48,17 @@ def _wrong_task(task: Row, now: str) -> Iterator[Wrong]:
     """One line at most."""
     name, failures = task["task"], task["consecutive_failures"]
     error = f": {task['error']}" if task["error"] else ""
+    since = f" for {ago(task['last_success'], now)}" if task["last_success"] else ""
+    stale = f"is stale: it has not completed{since}" if task["freshness"] == "stale" else ""
+    also = f"; it {stale}" if stale else ""
     if task["trouble"]:
-        yield Wrong(_BAD, name, task["trouble"] + error)
+        yield Wrong(_BAD, name, task["trouble"] + error + also)
     elif failures:
         times = "failed" if failures == 1 else f"failed {failures} times in a row"
         again = f", next try {clock(task['next'], now)}" if task["next"] else ""
-        yield Wrong(_ODD, name, f"{times}{again}{error}")
+        yield Wrong(_ODD, name, f"{times}{again}{error}{also}")
     elif task["state"] == "paused":
         until = f"until {hour(task['paused_until'], now)}" if task["paused_until"] else "until it is resumed"
         yield Wrong(_WANTED, name, f"is paused {until}")
-    elif task["freshness"] == "stale":
-        since = f" for {ago(task['last_success'], now)}" if task["last_success"] else ""
-        yield Wrong(_ODD, name, f"is stale: it has not completed{since}")
+    elif stale:
+        yield Wrong(_ODD, name, stale)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import pwd
 from collections.abc import Callable
-from concurrent.futures import Executor
-from difflib import get_close_matches
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from scheduler.api.control import Peer
+from scheduler.control.threads import Threads
 from scheduler.core import events
 from scheduler.core.messages import Announce, Instant
 from scheduler.core.tasks import TaskState
@@ -20,14 +20,18 @@ from scheduler.times import parse_time, to_iso
 
 T = TypeVar("T")
 
+_PATIENCE: Final = 1.0  # seconds for the disk to take what is recorded
+_NAMING: Final = 2.0  # seconds for a user's name to be found
+_MOST_NAMES: Final = 256  # that are known
+
 
 class Access:
     """To one daemon, for the requests of one control plane."""
 
-    def __init__(self, daemon: Daemon, threads: Executor) -> None:
-        """``threads`` run what may block; tasks may hang in those of the loop."""
+    def __init__(self, daemon: Daemon, threads: Threads) -> None:
         self.daemon = daemon
         self._threads = threads
+        self._names: dict[int, str] = {}
 
     @property
     def now(self) -> Instant:
@@ -66,35 +70,45 @@ class Access:
 
     def state(self, task: str) -> TaskState:
         """Of an enabled task. UnknownTaskError; SchedulerError when it is disabled."""
-        state = self.daemon.engine.tasks.get(task)
-        if state is not None and not state.removed:
-            return state
-        specs = {spec.name: spec for spec in self.daemon.configuration.specs}
-        if task in specs:
-            raise SchedulerError(f"{task} is disabled (enabled: false)")
-        close = get_close_matches(task, specs, n=1)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
-        raise UnknownTaskError(f"no task is named {task!r}{guess}")
+        try:
+            return self.daemon.engine.state(task)
+        except UnknownTaskError:
+            if any(spec.name == task for spec in self.daemon.configuration.specs):
+                raise SchedulerError(f"{task} is disabled (enabled: false)") from None
+            raise
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """What takes milliseconds. BusyError when it does not."""
+        return await self._threads.read(work)
+
+    async def read_much(self, work: Callable[[], T]) -> T:
+        """What may take seconds. BusyError when it takes too long, or too many ask already."""
+        return await self._threads.read_much(work)
+
+    async def recorded(self) -> None:
+        """Wait until what is recorded is on the disk, or refused, but not for a disk that hangs."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self.daemon.durable()
 
     async def name(self, by: Peer) -> str:
-        """Of the user; who that is may be a question to another host."""
+        """Of the user; his number when that cannot be found, or not soon."""
         if by.uid is None:
             return f"token@{by.address}"
-        return await self.in_thread(lambda: _user_name(by.uid))
+        uid: int = by.uid
+        if uid not in self._names:
+            try:
+                async with asyncio.timeout(_NAMING):
+                    user = await self._threads.ask_name(lambda: pwd.getpwuid(uid))
+            except (KeyError, TimeoutError):
+                return f"uid {uid}"
+            if len(self._names) >= _MOST_NAMES:
+                self._names.clear()
+            self._names[uid] = user.pw_name
+        return self._names[uid]
 
     def record(self, action: str, by: str, reason: str, *, task: str = "", **detail: Any) -> None:
         """What an operator did: in the log and in the ledger."""
         fields = {"action": action, "by": by, "reason": reason, **({"task": task} if task else {}), **detail}
         self.daemon.voice.report([Announce(events.OPERATOR_ACTED, "info", fields)])
         self.daemon.ledger.record_act(self.now, by, action, task, reason, detail)
-
-
-def _user_name(uid: int | None) -> str:
-    assert uid is not None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

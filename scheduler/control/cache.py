@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from scheduler.api.control import Peer
 from scheduler.api.models.system import Caches, CacheStats, CacheValue
 from scheduler.cache import Namespace
 from scheduler.control.access import Access
+from scheduler.core import events
 from scheduler.core.durations import parse_duration
-from scheduler.core.messages import SECOND
+from scheduler.core.messages import SECOND, Announce
 from scheduler.errors import SchedulerError, UnknownKeyError, UsageError
 
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
@@ -46,13 +48,22 @@ class CacheControl:
             namespace=namespace, key=key, value=plain, age_seconds=round(held.age(key) or 0.0, 3)
         )
 
-    def put(self, namespace: str, key: str, value: JsonValue, ttl: str | None) -> None:
+    async def put(self, namespace: str, key: str, value: JsonValue, ttl: str | None, by: Peer) -> None:
+        name = await self._access.name(by)
         held = self._access.daemon.cache[namespace]
         try:
             seconds = None if ttl is None else parse_duration(ttl) / SECOND
         except ValueError as error:
             raise UsageError(f"ttl: {error}") from None
         held.put(key, value, seconds)
+        self._say("put", name, namespace, key)
 
-    def delete(self, namespace: str, key: str) -> None:
+    async def delete(self, namespace: str, key: str, by: Peer) -> None:
+        name = await self._access.name(by)
         self._access.daemon.cache[namespace].delete(key)
+        self._say("delete", name, namespace, key)
+
+    def _say(self, action: str, by: str, namespace: str, key: str) -> None:
+        """For whoever looks; not for the ledger nor for tasks: commands do it all the time."""
+        fields = {"action": action, "by": by, "namespace": namespace, "key": key}
+        self._access.daemon.voice.announce(Announce(events.CACHE_CHANGED, "debug", fields))

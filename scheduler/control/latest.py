@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from scheduler.core.messages import Cause, Record, Status
 
 _UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING})
@@ -25,7 +27,13 @@ class Latest:
 
     def begin(self, record: Record) -> None:
         """What the ledger knows from before."""
-        if record.status not in _UNFINISHED:
+        if record.status not in _UNFINISHED and record.cause != Cause.BACKFILL:
             self.outcomes.setdefault(record.task, record)
             if record.status is Status.FAILED:
                 self.errors.setdefault(record.task, record.error)
+
+    def keep(self, tasks: AbstractSet[str]) -> None:
+        """Forget all but these."""
+        for known in (self.outcomes, self.errors):
+            for task in known.keys() - tasks:
+                del known[task]

@@ -21,6 +21,7 @@ from scheduler.api.models.tasks import (
     Selection,
 )
 from scheduler.control import rows
+from scheduler.control.slices import in_slices
 from scheduler.control.tasks import TaskView
 from scheduler.core.backfill import wanted
 from scheduler.core.messages import (
@@ -39,6 +40,7 @@ from scheduler.ledger import read_acts, read_past
 Barred = Literal["parked", "crash-looping", "paused"]
 
 _MOST_BACKFILLED: Final = 10_000
+_AT_ONCE: Final = 25  # tasks, some five milliseconds
 
 
 class TaskControl(TaskView):
@@ -66,26 +68,31 @@ class TaskControl(TaskView):
         until = None if wanted.until is None else access.time(wanted.until)
         if until is not None and until <= access.now:
             raise UsageError(f"until {wanted.until} is over already")
-        states = self._selected(wanted)
-        for state in states:
-            access.daemon.handle(PauseRequested(state.name, until, name, wanted.reason))
-            access.record("pause", name, wanted.reason, task=state.name, until=access.iso_or_none(until))
-        return Paused(tasks=tuple(state.name for state in states), until=access.iso_or_none(until), by=name)
+        paused = []
+        async for state in in_slices(self._selected(wanted), _AT_ONCE):
+            if not state.removed:  # by a reload since they were selected
+                access.daemon.handle(PauseRequested(state.name, until, name, wanted.reason))
+                access.record("pause", name, wanted.reason, task=state.name, until=access.iso_or_none(until))
+                paused.append(state.name)
+        return Paused(tasks=tuple(paused), until=access.iso_or_none(until), by=name)
 
     async def resume(self, wanted: Selection, by: Peer) -> ResumedAll:
         name = await self._access.name(by)
         states = self._selected(wanted)
         if not wanted.tasks:
             states = [state for state in states if _barred(state)]
-        return ResumedAll(tasks=tuple(self._resume(state, name, wanted.reason) for state in states), by=name)
+        for state in states:
+            if state.broken and not _barred(state):
+                raise SchedulerError(
+                    f"{state.name} cannot be run at all ({state.broken}); "
+                    "a reload ends that once it can be imported"
+                )
+        slices = in_slices(states, _AT_ONCE)
+        resumed = [self._resume(state, name, wanted.reason) async for state in slices if not state.removed]
+        return ResumedAll(tasks=tuple(resumed), by=name)
 
     def _resume(self, state: TaskState, name: str, reason: str) -> Resumed:
         ended = _barred(state)
-        if state.broken and not ended:
-            raise SchedulerError(
-                f"{state.name} cannot be run at all ({state.broken}); "
-                "a reload ends that once it can be imported"
-            )
         self._access.daemon.handle(ResumeRequested(state.name, name, reason))
         self._access.record("resume", name, reason, task=state.name, ended=list(ended))
         following = self._access.iso_or_none(state.tick.when)
@@ -115,8 +122,9 @@ class TaskControl(TaskView):
         state = self._access.state(task)
         run_id = None if state.active is None else state.active.run_id
         self._access.daemon.handle(RestartRequested(task))
-        self._access.record("restart", name, reason, task=task, run_id=run_id)
-        return Restarted(task=task, run_id=run_id, by=name)
+        started = state.active.run_id if run_id is None and state.active is not None else None
+        self._access.record("restart", name, reason, task=task, run_id=run_id or started)
+        return Restarted(task=task, run_id=run_id, started=started, by=name)
 
     async def backfill(self, task: str, wish: BackfillRequest, by: Peer) -> Backfilled:
         access, name = self._access, await self._access.name(by)
@@ -153,7 +161,7 @@ class TaskControl(TaskView):
 
     async def acts(self, limit: int) -> Acts:
         access = self._access
-        await access.daemon.durable()
+        await access.recorded()
         found = await access.in_thread(lambda: list(islice(read_acts(access.ledger), limit)))
         return Acts(
             acts=tuple(

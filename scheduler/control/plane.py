@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from scheduler.api.app import build_app
@@ -11,6 +10,7 @@ from scheduler.api.server import Server
 from scheduler.api.tcpsocket import TcpSockets
 from scheduler.api.token import read_token
 from scheduler.api.unixsocket import ControlSocket
+from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
 from scheduler.core import events
 from scheduler.core.messages import Announce
@@ -30,7 +30,7 @@ class ControlPlane:
         self._token = read_token(settings.token_file) if settings.listen is not None else ""
         self._socket: ControlSocket | None = None
         self._tcp: TcpSockets | None = None
-        self._threads = ThreadPoolExecutor(2, "control")
+        self._threads = Threads()
 
     def claim(self) -> None:
         """SocketInUseError when another daemon answers there, ConfigurationError when one cannot be made."""
@@ -72,8 +72,12 @@ class ControlPlane:
         places = [*socket.places, *(self._tcp.places if self._tcp is not None else ())]
         daemon.voice.report([Announce(events.API_LISTENING, "info", {"at": places})])
 
+    def end(self) -> None:
+        """Once the daemon has stopped: nothing more is looked up."""
+        self._threads.close()
+
     def close(self) -> None:
         for listener in (self._socket, self._tcp):
             if listener is not None:
                 listener.close()
-        self._threads.shutdown(wait=False)
+        self.end()

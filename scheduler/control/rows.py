@@ -74,6 +74,21 @@ def _active(state: TaskState, run: Run, word: str, access: Access, long: Duratio
     )
 
 
+def unfinished_records(state: TaskState) -> list[Record]:
+    """The active run, and the one that waits, as the ledger would have them."""
+    running, waiting = running_record(state), state.queued
+    found = [] if running is None else [running]
+    if waiting is not None:
+        calendar = state.calendar_of(waiting.due)
+        found.append(
+            Record(
+                waiting.task, waiting.due, waiting.attempt, Status.QUEUED, cause=waiting.cause,
+                calendar=calendar,
+            )
+        )  # fmt: skip
+    return found
+
+
 def running_record(state: TaskState) -> Record | None:
     """The active run as the ledger would have it."""
     run = state.active

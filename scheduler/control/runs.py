@@ -62,8 +62,8 @@ class RunControl:
             )  # fmt: skip
             return list(found)
 
-        await access.daemon.durable()
-        found = await access.in_thread(read)
+        await access.recorded()
+        found = await access.read_much(read)
         shown = tuple(rows.of_history(row, access) for row in found[: wanted.limit])
         return Runs(runs=shown, truncated=len(found) > wanted.limit)
 
@@ -71,10 +71,10 @@ class RunControl:
         task, due, attempt = _parsed(run_id)
         access = self._access
         state = access.daemon.engine.tasks.get(task)
-        record = None if state is None else rows.running_record(state)
-        if record is not None and (record.due, record.attempt) == (due, attempt):
-            return rows.of_record(record, access)
-        await access.daemon.durable()
+        for record in [] if state is None else rows.unfinished_records(state):
+            if (record.due, record.attempt) == (due, attempt):
+                return rows.of_record(record, access)
+        await access.recorded()
         found = await access.in_thread(
             lambda: list(read_history(access.ledger, tasks=[task], since=due, until=due + 1))
         )
@@ -87,7 +87,8 @@ class RunControl:
         access, name = self._access, await self._access.name(by)
         task, _, _ = _parsed(run_id)
         state = access.daemon.engine.tasks.get(task)
-        if state is None or state.active is None or state.active.run_id != run_id:
+        runs = () if state is None else (state.active, state.queued)
+        if not any(run is not None and run.run_id == run_id for run in runs):
             row = await self.row(run_id)
             raise SchedulerError(f"{run_id} is not running: it is {row.status}")
         access.daemon.handle(CancelRequested(run_id))
@@ -103,7 +104,7 @@ class RunControl:
             if name not in known:
                 access.state(name)  # UnknownTaskError
         specs = [spec for spec in configuration.specs if not wanted.task or spec.name in wanted.task]
-        found = await access.in_thread(
+        found = await access.read_much(
             lambda: list(islice(plan(specs, configuration.tables, start, until), wanted.limit + 1))
         )
         shown = tuple(
@@ -121,8 +122,8 @@ class RunControl:
         if not start < until <= start + _LONGEST_TIMELINE:
             raise UsageError("a timeline is of some time, and of eight days at most")
         now, configuration = access.now, access.daemon.configuration
-        await access.daemon.durable()
-        return await access.in_thread(
+        await access.recorded()
+        return await access.read_much(
             lambda: timeline_text(configuration, access.ledger, (start, until), now, wanted, access.iso)
         )
 

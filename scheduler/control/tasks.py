@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from scheduler.api.models.runs import RunRow
-from scheduler.api.models.tasks import (
-    TaskDetail,
-    Tasks,
-    TaskStatus,
-)
+from scheduler.api.models.tasks import TaskDetail, TaskStatus
 from scheduler.control import rows
 from scheduler.control.access import Access
 from scheduler.control.latest import Latest
+from scheduler.control.slices import in_slices
+from scheduler.core import view
 from scheduler.core.definition import definition_text
-from scheduler.core.messages import (
-    DAY,
-    Instant,
-    TaskSpec,
-)
+from scheduler.core.messages import DAY, Instant, Reason, Record, Remembered, TaskSpec
 from scheduler.core.reasons import Known
 from scheduler.core.supervision import Health
 from scheduler.core.tasks import TaskState
 from scheduler.core.why_task import why_task
-from scheduler.ledger import read_history, read_remembered
+from scheduler.errors import LedgerError
+from scheduler.ledger import HistoryRow, read_history, read_remembered
 
 _SHOWN: Final = 20  # runs of one task
 _SHOWN_DAYS: Final = 40 * DAY  # and how old they may be
 _COMING: Final = 5
+_AT_ONCE: Final = 100  # statuses, some four milliseconds
 
 
 class TaskView:
@@ -39,28 +34,34 @@ class TaskView:
         self._access = access
         self._latest = latest
 
-    def all(self) -> Tasks:
-        return Tasks(tasks=tuple(self.statuses()))
+    async def all(self) -> bytes:
+        """The JSON of ``Tasks``."""
+        return f'{{"tasks":{await self.statuses()}}}'.encode()
 
-    def statuses(self) -> list[TaskStatus]:
-        """By priority and name."""
+    async def statuses(self) -> str:
+        """JSON, by priority and name: of ten thousand tasks it is too much for one turn of the loop."""
         daemon = self._access.daemon
-        seen = {row["task"]: row for row in daemon.engine.snapshot()}
         specs = sorted(daemon.configuration.specs, key=lambda spec: (spec.priority, spec.name))
-        return [self._status(spec, seen.get(spec.name)) for spec in specs]
+        texts = [
+            self.status(spec).model_dump_json()
+            async for spec in in_slices(specs, _AT_ONCE)
+            if not spec.enabled or spec.name in daemon.engine.tasks  # else a reload took it
+        ]
+        return f"[{','.join(texts)}]"
 
-    def _status(self, spec: TaskSpec, seen: Mapping[str, Any] | None) -> TaskStatus:
+    def status(self, spec: TaskSpec) -> TaskStatus:
         access, state = self._access, self._access.daemon.engine.tasks.get(spec.name)
         last = self._latest.outcomes.get(spec.name)
         shared: dict[str, Any] = {
             "task": spec.name, "priority": spec.priority.label, "market": spec.market,
             "trigger": spec.trigger.text, "last": None if last is None else rows.of_record(last, access),
         }  # fmt: skip
-        if seen is None or state is None:
+        if state is None:
             return TaskStatus(
                 **shared, state="disabled", health="healthy", run_id=None, since=None, next=None, restarts=0,
                 consecutive_failures=0, last_success=None, freshness=None,
             )  # fmt: skip
+        seen = view.seen(state)
         return TaskStatus(
             **shared,
             state=seen["state"],
@@ -73,39 +74,43 @@ class TaskView:
             last_success=access.iso_or_none(state.success),
             freshness=None if spec.fresh_within is None else "stale" if state.stale else "fresh",
             paused_until=access.iso_or_none(state.paused_until) if state.paused else None,
-            trouble=trouble(state),
+            trouble=trouble(state, last, access.now),
             error=self._latest.errors.get(spec.name, "") if seen["consecutive_failures"] else "",
         )
 
     async def detail(self, task: str) -> TaskDetail:
-        access, daemon = self._access, self._access.daemon
-        spec = next((spec for spec in daemon.configuration.specs if spec.name == task), None)
-        if spec is None:
-            access.state(task)  # UnknownTaskError
-        assert spec is not None
-        await daemon.durable()
+        access = self._access
+        self._spec(task)
+        await access.recorded()
         now = access.now
-        recent = await access.in_thread(lambda: self._recent(task, now))
-        (status,) = [each for each in self.statuses() if each.task == task]
+        recent, remembered = await access.in_thread(lambda: self._on_record(task, now))
+        spec = self._spec(task)  # a reload may have come between
         return TaskDetail(
-            status=status,
-            why=await self._why(spec, now),
+            status=self.status(spec),
+            why=self._why(spec, now, remembered),
             definition=json.loads(definition_text(spec)),
-            runs=tuple(recent),
+            runs=tuple(rows.of_history(row, access) for row in recent),
             coming=tuple(access.iso(due) for due in self._coming(spec, now)) if spec.enabled else (),
         )
 
-    def _recent(self, task: str, now: Instant) -> list[RunRow]:
-        found = read_history(
-            self._access.ledger, tasks=[task], since=now - _SHOWN_DAYS, newest_first=True, limit=_SHOWN
-        )
-        return [rows.of_history(row, self._access) for row in found]
+    def _spec(self, task: str) -> TaskSpec:
+        """UnknownTaskError."""
+        found = next((spec for spec in self._access.daemon.configuration.specs if spec.name == task), None)
+        return self._access.state(task).spec if found is None else found
 
-    async def _why(self, spec: TaskSpec, now: Instant) -> str:
+    def _on_record(self, task: str, now: Instant) -> tuple[list[HistoryRow], Remembered]:
+        """The latest runs of a task, and what is remembered of all; nothing where there is no ledger yet."""
+        ledger = self._access.ledger
+        since = now - _SHOWN_DAYS
+        with suppress(LedgerError):
+            found = read_history(ledger, tasks=[task], since=since, newest_first=True, limit=_SHOWN)
+            return list(found), read_remembered(ledger)
+        return [], {}
+
+    def _why(self, spec: TaskSpec, now: Instant, remembered: Remembered) -> str:
         access, configuration = self._access, self._access.daemon.configuration
         if not spec.enabled:
             return f"{spec.name} is disabled (enabled: false)"
-        remembered = await access.in_thread(lambda: read_remembered(access.ledger))
         state = access.state(spec.name)
         known = Known(
             self._latest.outcomes.get(spec.name),
@@ -127,8 +132,8 @@ class TaskView:
         return found
 
 
-def trouble(task: TaskState) -> str:
-    """Why a task does not do its work; a pause is somebody's will."""
+def trouble(task: TaskState, last: Record | None, now: Instant) -> str:
+    """Why a task does not do its work; a pause is somebody's will. ``last``: what became of it last."""
     failures = f"after {task.supervisor.consecutive} failures in a row"
     if task.broken:
         return f"cannot be run at all ({task.broken})"
@@ -138,4 +143,7 @@ def trouble(task: TaskState) -> str:
         return f"is parked {failures}"
     if task.supervisor.health is Health.CRASH_LOOPING:
         return f"is crash-looping {failures}"
+    is_ended = last is not None and last.reason == Reason.OPERATOR and task.span_at(now) is not None
+    if is_ended and not (task.active or task.queued or task.retry_run or task.paused):
+        return f"was ended by an operator and does not run; `scheduler restart {task.name}` starts it"
     return ""

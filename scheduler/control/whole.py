@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor
 from contextlib import suppress
 from importlib.metadata import version
-
-import psutil
 
 from scheduler.api.control import Peer
 from scheduler.api.models.files import Reloaded
@@ -19,7 +16,6 @@ from scheduler.api.models.system import (
     Loop,
     Markets,
     MarketsQuery,
-    Process,
     Slots,
     System,
 )
@@ -28,11 +24,13 @@ from scheduler.control.cache import CacheControl
 from scheduler.control.latest import Latest
 from scheduler.control.markets import markets
 from scheduler.control.operating import TaskControl
+from scheduler.control.process import OwnProcess
 from scheduler.control.runs import RunControl
 from scheduler.control.stream import Stream
 from scheduler.control.tasks import trouble
+from scheduler.control.threads import Threads
 from scheduler.core import events
-from scheduler.core.messages import SECOND, Instant
+from scheduler.core.messages import SECOND, Announce
 from scheduler.daemon import Daemon
 from scheduler.errors import ConfigurationError, LedgerError, Problem
 from scheduler.ledger import read_latest
@@ -42,29 +40,34 @@ from scheduler.metrics import CONTENT_TYPE, Metrics
 class DaemonControl:
     """Its parts by subject, and what concerns all of it."""
 
-    def __init__(self, daemon: Daemon, threads: Executor) -> None:
-        """Of a daemon that has not started yet. ``threads`` run what may block."""
+    def __init__(self, daemon: Daemon, threads: Threads) -> None:
+        """Of a daemon that has not started yet."""
         self._daemon = daemon
         self._access = access = Access(daemon, threads)
         self._latest = Latest()
         self._stream = Stream(access)
         self._metrics = Metrics(daemon)
         self._threads = threads
-        self._process = psutil.Process()
-        self._looked: tuple[Instant, Process] | None = None  # monotonic, and what was seen then
+        self._process = OwnProcess(threads.light)
         self._version = version("trading-hours-scheduler")
         self.tasks = TaskControl(access, self._latest)
         self.runs = RunControl(access, daemon.long_running_after)
         self.cache = CacheControl(access)
         daemon.record_listeners += [self._latest.take, self._stream.recorded]
-        daemon.voice.listeners.append(self._stream.announced)
+        daemon.voice.listeners += [self._reloaded, self._stream.announced]
 
     async def begin(self) -> None:
         """Learn what the ledger knows from before."""
         access = self._access
         with suppress(LedgerError):  # it is degraded from the start
+            known = {spec.name for spec in self._daemon.configuration.specs}
             for record in await access.in_thread(lambda: read_latest(access.ledger)):
-                self._latest.begin(record)
+                if record.task in known:
+                    self._latest.begin(record)
+
+    def _reloaded(self, announcement: Announce) -> None:
+        if announcement.event == events.CONFIG_RELOADED:
+            self._latest.keep({spec.name for spec in self._daemon.configuration.specs})
 
     def timestamp(self) -> str:
         return self._access.iso(self._access.now)
@@ -80,15 +83,28 @@ class DaemonControl:
             for concern in state.concerns
         ]
         for task in sorted(self._daemon.engine.tasks.values(), key=lambda task: task.rank):
-            what = trouble(task)
+            what = trouble(task, self._latest.outcomes.get(task.name), self._access.now)
+            if not what and task.stale:
+                what = "is stale: no run of it has completed for too long"
             if what:
                 concerns.append(Concern(kind="task", name=task.name, what=what, blocking=False))
+        if self._daemon.rejected:
+            what = f"the files on disk are rejected, and not in force: {self._daemon.rejected[0]}"
+            concerns.append(Concern(kind="files", name="configuration", what=what, blocking=False))
         if self._daemon.ledger.degraded:
             what = "the disk refuses what is recorded"
             concerns.append(Concern(kind="ledger", name="ledger.db", what=what, blocking=False))
         return Readiness(ready=state.ready, concerns=tuple(concerns))
 
-    def system(self, by: Peer) -> System:
+    async def system(self, by: Peer) -> bytes:
+        """The JSON of a ``System``."""
+        tasks, rest = await self.tasks.statuses(), await self._system(by)
+        text = rest.model_dump_json(by_alias=True, exclude={"tasks"})
+        return f'{text[:-1]},"tasks":{tasks}}}'.encode()
+
+    async def _system(self, by: Peer) -> System:
+        """But for its tasks."""
+        process = await self._process.seen(self._daemon.uptime)
         daemon, access = self._daemon, self._access
         state, alive = self.readiness(), self.runs.active().runs
         slots = daemon.engine.slots
@@ -101,12 +117,12 @@ class DaemonControl:
             may_change=by.may_change,
             ready=state.ready,
             concerns=state.concerns,
-            tasks=tuple(self.tasks.statuses()),
+            tasks=(),
             active=alive,
             long_running=tuple(run for run in alive if run.long_running),
             markets=self.markets(MarketsQuery()).markets,
             cache=tuple(self.cache.namespaces()),
-            process=self._of_process(),
+            process=process,
             loop=Loop(
                 lag_seconds=round(daemon.loop_watch.mean_lag / SECOND, 6),
                 stalls=daemon.loop_watch.stalls,
@@ -115,25 +131,6 @@ class DaemonControl:
             slots=Slots(total=slots.slots, reserved=slots.reserved, used=slots.taken),
             ledger=self._of_ledger(),
         )
-
-    def _of_process(self) -> Process:
-        """Once a second at most: to count children is to look through all processes of the machine."""
-        now = self._daemon.uptime
-        if self._looked is not None and now - self._looked[0] < SECOND:
-            return self._looked[1]
-        with self._process.oneshot():
-            times = self._process.cpu_times()
-            found = Process(
-                pid=self._process.pid,
-                cpu_percent=self._process.cpu_percent(),
-                cpu_seconds=round(times.user + times.system, 3),
-                memory_bytes=self._process.memory_info().rss,
-                threads=self._process.num_threads(),
-                open_files=self._process.num_fds(),
-                children=len(self._process.children(recursive=True)),
-            )
-        self._looked = (now, found)
-        return found
 
     def _of_ledger(self) -> LedgerStatus:
         ledger, audit = self._daemon.ledger, self._daemon.accounting.latest
@@ -148,12 +145,13 @@ class DaemonControl:
         return markets(self._access, wanted)
 
     async def metrics(self) -> tuple[bytes, str]:
-        return await self._metrics.exposition(self._threads), CONTENT_TYPE
+        return await self._metrics.exposition(self._threads.light), CONTENT_TYPE
 
     async def reload(self, by: Peer, reason: str) -> Reloaded:
         name = await self._access.name(by)
         outcome = await self._daemon.reload(f"asked for by {name}")
         if not outcome.accepted:
+            self._access.record("reload", name, reason, rejected=list(outcome.problems))
             raise ConfigurationError([Problem(None, text) for text in outcome.problems])
         (tasks,) = outcome.fields(events.CONFIG_RELOADED)
         found = Reloaded(
@@ -164,7 +162,12 @@ class DaemonControl:
             settings=tuple(tasks.get("settings", ())),
             markets=tuple(fields["market"] for fields in outcome.fields(events.MARKET_CHANGED)),
             differences=tuple(fields["runs"] for fields in outcome.fields(events.CONFIG_DIFFERENCE)),
-            warnings=tuple(fields["detail"] for fields in outcome.fields(events.CALENDAR_WARNING)),
+            warnings=tuple(fields["detail"] for fields in outcome.fields(events.CALENDAR_WARNING))
+            + tuple(
+                f"{task.name} cannot be run: {task.broken}"
+                for task in self._daemon.engine.tasks.values()
+                if task.broken
+            ),
         )
         self._access.record("reload", name, reason)
         same = not (found.added or found.removed or found.changed or found.settings or found.markets)

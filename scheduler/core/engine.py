@@ -198,6 +198,10 @@ class Engine:
 
     # What can be seen from outside.
 
+    def state(self, task: str) -> TaskState:
+        """What is known of a task. UnknownTaskError, with the name that may be meant."""
+        return self._requests.state(task)
+
     def snapshot(self) -> list[Mapping[str, Any]]:
         """Each task's state, in order of priority and name; instants in nanoseconds."""
         return view.snapshot(self.tasks.values())

@@ -46,6 +46,7 @@ RUN_LONG: Final = "run.long_running"
 BACKFILL_STARTED: Final = "backfill.started"
 BACKFILL_ENDED: Final = "backfill.ended"
 OPERATOR_ACTED: Final = "operator.acted"
+CACHE_CHANGED: Final = "cache.changed"
 
 TASK_LEAKED: Final = "task.leaked"
 
@@ -92,6 +93,7 @@ UNHEARD: Final = {
     DAEMON_THREADS_LEFT: _AFTER,
     TASK_TRACEBACK: "what happens is run.failed",
     ALERT_WITHHELD: "it is of rehearsals",
+    CACHE_CHANGED: "it may happen all the time",
 }
 """What an ``on`` task can never hear of, and why."""
 
@@ -105,5 +107,6 @@ UNTOLD: Final = {
     ALERT_RECOVERED: _OF_ALERTS,
     ALERT_DROPPED: _OF_ALERTS,
     ALERT_WITHHELD: UNHEARD[ALERT_WITHHELD],
+    CACHE_CHANGED: UNHEARD[CACHE_CHANGED],
 }
 """What ``alerts:`` can never tell of, and why."""

@@ -38,6 +38,23 @@ class Outcomes:
         else:
             self.skip(state, run, reason)
 
+    def cancel(self, state: TaskState, run: Run) -> None:
+        """An operator does not want it to be started."""
+        if run.attempt > 1:  # the outcome of the attempt before stands
+            self.skip(state, run, Reason.OPERATOR)
+            return
+        self.pass_over(state, run.due)
+        state.recorded.discard(run.due)
+        state.fold = None
+        state.newest = max(state.newest, run.due)
+        self._life.out.append(
+            Record(state.name, run.due, run.attempt, Status.CANCELLED, Reason.OPERATOR,
+                   ended=self._life.now, cause=run.cause, calendar=state.calendar_of(run.due))
+        )  # fmt: skip
+        about = {"task": state.name, "run_id": run.run_id, "due": run.due, "attempt": run.attempt}
+        self._life.announce(events.RUN_CANCELLED, "info", **about, reason=Reason.OPERATOR)
+        self.settle(state, run, Status.CANCELLED)
+
     def skip(self, state: TaskState, run: Run, reason: Reason) -> None:
         """A due run that is not started. Skips in a row for one reason are one row with a count."""
         if run.attempt > 1:  # the outcome of the attempt before stands

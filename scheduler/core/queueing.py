@@ -141,10 +141,20 @@ class Queueing:
 
     def give_up(self, state: TaskState, reason: Reason) -> None:
         """What waits, if anything does, is not started any more."""
-        run, state.queued = state.queued, None
-        self._life.clear(state, Kind.DEADLINE)
+        run = self._take_out(state)
         if run is not None:
             self._life.outcomes.give_up(state, run, reason)
+
+    def cancel(self, state: TaskState) -> None:
+        """Likewise, because an operator wants it so."""
+        run = self._take_out(state)
+        if run is not None:
+            self._life.outcomes.cancel(state, run)
+
+    def _take_out(self, state: TaskState) -> Run | None:
+        run, state.queued = state.queued, None
+        self._life.clear(state, Kind.DEADLINE)
+        return run
 
     def put_on_record(self, state: TaskState) -> None:
         """So that a crash does not lose what waits, where nothing else says that it was due."""

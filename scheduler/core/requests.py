@@ -66,9 +66,12 @@ class Requests:
             life.admit(state, run)
 
     def cancel(self, event: CancelRequested) -> None:
+        """A run that runs is ended, one that waits is not started."""
         for state in self._tasks.values():
             if state.active is not None and state.active.run_id == event.run_id:
                 self._life.stop_run(state, Status.CANCELLED, Reason.OPERATOR)
+            elif state.queued is not None and state.queued.run_id == event.run_id:
+                self._life.queueing.cancel(state)
 
     def pause(self, event: PauseRequested) -> None:
         """Nothing of it is started, but by hand, until it is resumed, or ``until`` then."""

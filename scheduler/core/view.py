@@ -13,21 +13,23 @@ from scheduler.core.tasks import Kind, TaskState
 
 def snapshot(states: Iterable[TaskState]) -> list[Mapping[str, Any]]:
     """Each task's state, in order of priority and name; instants in nanoseconds."""
-    return [
-        {
-            "task": state.name,
-            "priority": state.spec.priority.label,
-            "market": state.spec.market,
-            "state": _word(state),
-            "health": state.supervisor.health.value,
-            "run_id": state.active.run_id if state.active else None,
-            "next": min((t for t in (state.tick.when, _retry_time(state)) if t is not None), default=None),
-            "last_success": state.success,
-            "consecutive_failures": state.supervisor.consecutive,
-            "restarts": state.supervisor.restarts,
-        }
-        for state in sorted(states, key=lambda state: state.rank)
-    ]
+    return [seen(state) for state in sorted(states, key=lambda state: state.rank)]
+
+
+def seen(state: TaskState) -> Mapping[str, Any]:
+    """One task's state; instants in nanoseconds."""
+    return {
+        "task": state.name,
+        "priority": state.spec.priority.label,
+        "market": state.spec.market,
+        "state": _word(state),
+        "health": state.supervisor.health.value,
+        "run_id": state.active.run_id if state.active else None,
+        "next": min((t for t in (state.tick.when, _retry_time(state)) if t is not None), default=None),
+        "last_success": state.success,
+        "consecutive_failures": state.supervisor.consecutive,
+        "restarts": state.supervisor.restarts,
+    }
 
 
 def upcoming(states: Iterable[TaskState], count: int) -> list[tuple[Instant, str]]:

@@ -35,6 +35,11 @@ def date_of(t: Instant, zone: tzinfo, *, year: bool = True) -> str:
     return f"{wall:%A} {wall.day} {wall:%B}" + (f" {wall.year}" if year else "")
 
 
+def encodable(text: str) -> str:
+    """Without halves of surrogate pairs, as odd file names have them: no database and no JSON takes those."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _clock(wall: datetime) -> str:
     return f"{wall:%H:%M:%S}" if wall.second else f"{wall:%H:%M}"
 

@@ -26,8 +26,9 @@ export class Row {
 
   /** A run has changed. */
   take(run) {
-    const start = instant(run.started) ?? instant(run.due);
-    const end = instant(run.ended) ?? instant(run.last_due) ?? start;
+    const isPast = run.cause === "backfill"; // which is where it was due
+    const start = (isPast ? null : instant(run.started)) ?? instant(run.due);
+    const end = (isPast ? null : instant(run.ended)) ?? instant(run.last_due) ?? start;
     const mark = {
       start,
       end,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
+from scheduler.ledger.patience import reading_until
 from scheduler.ledger.questions import (
     MergedRuns,
     read_acts,
@@ -29,5 +30,6 @@ __all__ = [
     "read_remembered",
     "read_timeline",
     "read_under_way",
+    "reading_until",
     "typical_durations",
 ]

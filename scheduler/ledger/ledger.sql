@@ -245,10 +245,27 @@ GROUP BY due;
 -- name: definitions_of_task
 SELECT min(since), max(since) FROM definitions WHERE task = ?;
 
+-- name: timeline_begun_before
+-- What was due more than a day before :since and still runs, and stretches from then that reach into the time:
+-- by their small indexes.
+SELECT tasks.name, due, attempt, status, reason, count, coalesce(started, due) AS began, over
+FROM (
+    SELECT due, task, attempt, status, reason, count, started, NULL AS over
+    FROM runs INDEXED BY unfinished WHERE status IN ('queued', 'running')
+    UNION ALL
+    SELECT due, task, attempt, status, reason, count, started, last_due
+    FROM runs INDEXED BY stretches WHERE last_due >= :since
+) AS found JOIN tasks ON tasks.id = found.task
+WHERE due < :since - 86400000000000 AND began < :until
+ORDER BY due, found.task, attempt;
+
 -- name: timeline
 -- What ran, or was due, between :since and :until. What was due up to a day before may still have run.
-SELECT tasks.name, due, attempt, status, reason, count, coalesce(started, due) AS began,
-    CASE WHEN status IN ('queued', 'running') THEN NULL ELSE coalesce(last_due, ended, started, due) END AS over
+-- What was backfilled is where it was due: that is the day which it completes.
+SELECT tasks.name, due, attempt, status, reason, count,
+    CASE WHEN cause = 'backfill' THEN due ELSE coalesce(started, due) END AS began,
+    CASE WHEN status IN ('queued', 'running') THEN NULL WHEN cause = 'backfill' THEN due
+        ELSE coalesce(last_due, ended, started, due) END AS over
 FROM runs JOIN tasks ON tasks.id = runs.task
 WHERE due >= :since - 86400000000000 AND due < :until
     AND began < :until AND (over IS NULL OR over >= :since)

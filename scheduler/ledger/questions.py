@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,9 @@ def read_timeline(path: Path, since: Instant, until: Instant, width: Duration) -
     found: dict[str, list[MergedRuns]] = {}
     latest: dict[tuple[str, str, str], tuple[int, int]] = {}  # -> part of the time, place among the marks
     with _reading(path) as connection:
-        rows = connection.execute(SQL["timeline"], {"since": since, "until": until})
+        wanted = {"since": since, "until": until}
+        before = connection.execute(SQL["timeline_begun_before"], wanted)
+        rows = chain(before.fetchall(), connection.execute(SQL["timeline"], wanted))
         for task, due, attempt, status, reason, count, began, over in rows:
             marks = found.setdefault(task, [])
             part = (began - since) // width

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from scheduler.core.market import is_assumed
 from scheduler.core.messages import Duration, Facts, Instant, Record, Remembered, Status, TaskHistory, run_id
 from scheduler.errors import LedgerError
+from scheduler.ledger.patience import limit
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
 _PAGE: Final = 10_000  # rows per statement: a slow reader must not keep the daemon's log from being reset
@@ -249,6 +250,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def _connect(address: str) -> tuple[sqlite3.Connection, int]:
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    limit(connection)
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # opens the log as well
         return connection, schema_version(connection)

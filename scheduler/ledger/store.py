@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scheduler.core.messages import Cause, Instant, Record, Status
+from scheduler.core.wording import encodable
 from scheduler.errors import LedgerError
 from scheduler.ledger.statements import BUSY_SECONDS, SCHEMA_VERSION, SQL, schema_version
 
@@ -254,9 +255,8 @@ def set_aside(path: Path) -> Path:
 
 
 def _text(error: str) -> str:
-    """An error as it can be kept: not without end, and no halves of surrogate pairs (odd file names)."""
-    error = error[:LONGEST_ERROR]
-    return error if error.isascii() else error.encode("utf-8", "replace").decode()
+    """An error as it can be kept, and not without end."""
+    return encodable(error[:LONGEST_ERROR])
 
 
 def _forget(known: dict[str, Any], size: int) -> None:

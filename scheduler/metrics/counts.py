@@ -47,7 +47,7 @@ class Histogram:
 class OfTask:
     """The counts of one task."""
 
-    __slots__ = ("_others", "completed", "crash_loops", "due", "queued", "restarts", "started", "stretch")
+    __slots__ = ("_others", "completed", "crash_loops", "due", "restarts", "started", "stretch")
 
     def __init__(self) -> None:
         self.due = 0
@@ -56,7 +56,6 @@ class OfTask:
         self._others: dict[tuple[str, str], int] = {}
         self.restarts = 0
         self.crash_loops = 0
-        self.queued: Instant | None = None  # the due of a run that waits on record
         self.stretch: tuple[Instant, int] = (-1, 0)  # the row of skips or misses recorded last: due and count
 
     @property
@@ -70,9 +69,6 @@ class OfTask:
 
     def not_started(self, record: Record) -> None:
         """Skipped or missed: of a row that was there before only what is new."""
-        if record.attempt:  # it has waited on record, and was counted when it began to
-            self.ended(record.status, record.reason)
-            return
         due, known = self.stretch
         new = record.count - (known if record.due == due else 0)
         if new > 0:
@@ -99,22 +95,20 @@ class Counts:
         return found
 
     def record(self, record: Record) -> None:
-        task, due, attempt, status, reason, _, _, _, _, _, cause, _ = record
+        task, _, attempt, status, reason, started, _, _, _, _, cause, _ = record
         counts = self.tasks.get(task) or self.of(task)
         if status is Status.RUNNING:
             counts.started += 1
-            if attempt == 1 and counts.queued != due and cause != Cause.BACKFILL:
-                counts.due += 1
-            counts.queued = None
+            counts.due += attempt == 1 and cause != Cause.BACKFILL
         elif status is Status.COMPLETED and not reason:
             counts.completed += 1
             self._measure(record)
         elif status is Status.QUEUED:
-            counts.due += attempt == 1
-            counts.queued = due
+            pass  # it is counted when it begins or is given up
         elif status is Status.SKIPPED or status is Status.MISSED:
             counts.not_started(record)
         else:
+            counts.due += status is Status.CANCELLED and started is None and attempt == 1  # while it waited
             counts.ended(status, reason)
             self._measure(record)
 

@@ -72,7 +72,7 @@ class State(NamedTuple):
 
 
 async def state_of(daemon: Daemon, counts: Counts, labels: Labels) -> State:
-    """Of a daemon that has started; the loop is never held up for more than a millisecond or so."""
+    """Of a daemon that has started; the loop is held up for a few milliseconds at a time."""
     engine, states = daemon.engine, daemon.engine.tasks
     named = labels.of(states)
     for gone in counts.tasks.keys() - states.keys():

@@ -18,6 +18,7 @@ from scheduler.core.messages import (
     Status,
     StopRun,
 )
+from scheduler.core.wording import encodable
 from scheduler.executors.output import OutputLines
 from scheduler.executors.places import place_of_thread
 from scheduler.runs.deadlines import Deadlines
@@ -207,7 +208,12 @@ class Runner:
         self.manager.registry.finish(execution, status, error)
         if lingering:
             self._lingering[execution.run] = execution
-        self._on_event(RunEnded(execution.run, status, reason, error, execution.started, lingering))
+        self._tell(execution, _Verdict(status, reason, error), lingering=lingering)
+
+    def _tell(self, execution: _Execution, end: _Verdict, *, lingering: bool) -> None:
+        """What a task raises may have any text; from here on it is one that can be kept and sent."""
+        error = encodable(end.error)
+        self._on_event(RunEnded(execution.run, end.status, end.reason, error, execution.started, lingering))
 
     def _time_out(self, execution: _Execution) -> None:
         spec = execution.spec
@@ -236,9 +242,7 @@ class Runner:
         ignored = "it ignored its cancellation" + (f" at {where}" if where else "")
         execution.status, execution.error = status, f"{error}; {ignored}" if error else ignored
         self._lingering[execution.run] = execution
-        self._on_event(
-            RunEnded(execution.run, status, reason, execution.error, execution.started, lingering=True)
-        )
+        self._tell(execution, _Verdict(status, reason, execution.error), lingering=True)
 
     def _alive(self) -> list[_Execution]:
         """The runs that are owed a RunEnded."""

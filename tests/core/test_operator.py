@@ -18,6 +18,7 @@ from scheduler.core.messages import (
     Cause,
     Configure,
     LoopLag,
+    Overlap,
     PauseRequested,
     Priority,
     Remember,
@@ -29,7 +30,7 @@ from scheduler.core.messages import (
     Status,
     StopRequested,
 )
-from scheduler.core.triggers import At, Every, KeepRunning, parse_anchor
+from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from scheduler.errors import UnknownTaskError
 from tests.core.desk import ALWAYS, NEVER, Desk, bad, endless, fails_first, ok, spec
 from tests.core.tables import nse_week
@@ -381,3 +382,44 @@ def test_a_task_that_could_not_be_imported_is_told_to_be_well_once_it_can_be() -
     desk = Desk([task], TABLE, TEN, refused={"a": "no module named 'desk'"})
     desk.tell(Configure((task,), {"NSE": TABLE}))
     assert [fields["reason"] for fields in desk.fields("task.resumed")] == ["it can be run now"]
+
+
+def test_a_run_that_waits_is_cancelled_with_one_outcome_and_those_after_it_hear_of_it() -> None:
+    specs = [spec("a", at("10:00", "10:01"), overlap=Overlap.QUEUE_ONE), spec("then", After("a"))]
+    desk = Desk(specs, TABLE, TEN, scripts={"a": endless}).until("2026-11-23T10:01:01+05:30")
+    desk.tell(CancelRequested("a-20261123T043100Z"))
+    assert told(desk, "a")["state"] == "running"
+    assert attempts(desk, "a") == [(1, "running", ""), (1, "cancelled", "operator")]
+    assert attempts(desk, "then") == [(0, "queued", ""), (0, "skipped", "upstream")]
+    (said,) = [each for each in desk.said if each.event == "run.cancelled"]
+    assert said.fields["run_id"] == "a-20261123T043100Z"
+    desk.end(desk.started[0], RunEnded(desk.started[0], Status.COMPLETED))
+    desk.until("2026-11-23T10:10:00+05:30")
+    assert desk.starts("a") == ["2026-11-23T10:00:00+05:30"]
+    assert attempts(desk, "a") == [(1, "completed", ""), (1, "cancelled", "operator")]
+
+
+def test_a_run_by_hand_that_waits_on_record_is_cancelled_in_its_place() -> None:
+    desk = Desk([spec("a", at("10:00"), overlap=Overlap.QUEUE_ONE)], TABLE, TEN, scripts={"a": endless})
+    desk.until("2026-11-23T10:00:05+05:30")
+    desk.tell(RunNow("a"))
+    assert attempts(desk, "a") == [(1, "running", ""), (0, "queued", "")]
+    desk.tell(CancelRequested("a-20261123T043005Z"))
+    assert attempts(desk, "a") == [(1, "running", ""), (1, "cancelled", "operator")]
+
+
+def test_of_a_retry_that_is_cancelled_while_it_waits_the_failure_stands() -> None:
+    specs = [
+        spec("a", at("10:00"), restart=ALWAYS),
+        spec("b", at("12:00")),
+        spec("then", After("a")),
+    ]
+    desk = Desk(specs, TABLE, TEN, scripts={"a": bad(), "b": endless}, admission=Admission(1, 0))
+    desk.until("2026-11-23T10:00:00.500+05:30").tell(RunNow("b"))
+    desk.until("2026-11-23T10:00:03+05:30")
+    (waiting,) = [run for run in [desk.engine.tasks["a"].queued] if run is not None]
+    assert waiting.attempt > 1
+    desk.tell(CancelRequested(waiting.run_id))
+    assert desk.engine.tasks["a"].queued is None
+    assert attempts(desk, "a")[-1] == (waiting.attempt - 1, "failed", "error")
+    assert attempts(desk, "then") == [(0, "skipped", "upstream")]

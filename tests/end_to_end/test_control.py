@@ -202,3 +202,21 @@ def test_a_rehearsal_has_no_socket(desk: Desk) -> None:
     rehearsal.wait_for("run.completed", task="kept")
     assert not socket_of(desk).exists()
     assert rehearsal.stop() == 0
+
+
+def test_files_that_are_not_in_force_are_a_concern_until_they_are_mended(desk: Desk, daemon: Daemon) -> None:
+    good = desk.tasks_file.read_text("utf-8")
+    desk.tasks(good + "  kept: {}\n")
+    assert desk.ask("reload").returncode == 78
+    (concern,) = [each for each in readiness(desk)["concerns"] if each["kind"] == "files"]
+    assert "tasks.yaml" in concern["what"]
+    desk.tasks(good)
+    assert desk.ask("reload").returncode == 0
+    assert not [each for each in readiness(desk)["concerns"] if each["kind"] == "files"]
+
+
+def test_a_reload_warns_of_a_task_that_cannot_be_run(desk: Desk, daemon: Daemon) -> None:
+    desk.tasks(desk.tasks_file.read_text("utf-8") + "  nowhere: {run: 'no_such_module:work', every: 1m}\n")
+    answer = desk.ask("reload")
+    assert answer.returncode == 0
+    assert "warning: nowhere cannot be run: " in answer.stderr

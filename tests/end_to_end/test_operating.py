@@ -404,6 +404,36 @@ def started(desk: Desk) -> Daemon:
     return daemon
 
 
+def test_cancel_of_a_task_means_the_run_that_runs_and_then_the_one_that_waits(own: Desk) -> None:
+    own.tasks("tasks: {slow: {command: [/bin/sleep, '600'], every: 12h, overlap: queue-one}}\n")
+    daemon = started(own)
+    first, waiting, next_ = [said(own, "run-now", "slow").split()[0] for _ in range(3)]
+    assert said(own, "cancel", next_) == f"{next_} is being cancelled\n"
+    later = said(own, "run-now", "slow").split()[0]
+    assert said(own, "cancel", "slow") == f"{first} is being cancelled\n"
+    eventually(lambda: len(cancelled(own)) == 2, "it is cancelled")
+    assert said(own, "cancel", "slow") == f"{later} is being cancelled\n"
+    eventually(lambda: len(cancelled(own)) == 3, "it is cancelled too")
+    assert cancelled(own) == {first, next_, later}
+    assert waiting not in cancelled(own)  # the next has taken its place
+    assert daemon.stop() == 0
+
+
+def test_what_the_daemon_has_loaded_is_not_looked_through_for_garbage_again(own: Desk) -> None:
+    own.module(
+        "work", "import gc\nasync def count(ctx):\n    ctx.cache['news'].put('n', gc.get_freeze_count())\n"
+    )
+    own.tasks("cache: {news: {ttl: 60s}}\ntasks: {count: {run: 'work:count', every: 12h}}\n")
+    daemon = started(own)
+    said(own, "run-now", "count", "--wait")
+    assert int(said(own, "cache", "get", "news", "n")) > 10_000
+    assert daemon.stop() == 0
+
+
+def cancelled(desk: Desk) -> set[str]:
+    return {row["run_id"] for row in desk.history("slow", "--status", "cancelled")}
+
+
 def test_without_a_daemon_every_live_command_is_exit_3_and_says_where_it_looked(own: Desk) -> None:
     for answer in own.ask_all(LIVE):
         assert (answer.returncode, answer.stdout) == (3, ""), answer.args

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from scheduler.api.control import Peer
 from scheduler.api.models.health import Concern
+from scheduler.errors import BusyError
 from tests.shell.execution import on_both_loops, on_uvloop
 from tests.shell.serving import (
     GET,
@@ -17,6 +19,7 @@ from tests.shell.serving import (
     at_socket,
     read,
     serving,
+    until,
 )
 
 
@@ -113,3 +116,36 @@ async def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path) ->
         writer.write(GET + GET.replace(b"healthz", b"nowhere") + GET)
         assert [(await read(reader)).status for _ in range(3)] == [200, 404, 200]
         writer.close()
+
+
+@on_both_loops
+async def test_what_somebody_looks_for_is_dropped_when_he_has_gone(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    async def rows(_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async with serving(at_socket(tmp_path)) as served:
+        served.desk.runs.rows = rows
+        _, writer = await served.connect()
+        writer.write(GET.replace(b"/healthz", b"/api/runs"))
+        await until(lambda: served.connections == 1)
+        await asyncio.sleep(0.05)
+        writer.close()
+        await until(lambda: ended == ["cancelled"])
+
+
+@on_uvloop
+async def test_who_is_to_come_again_is_told_when(tmp_path: Path) -> None:
+    async def rows(_: object) -> None:
+        raise BusyError
+
+    async with serving(at_socket(tmp_path)) as served:
+        served.desk.runs.rows = rows
+        answer = await served.ask("GET", "/api/runs")
+        assert_problem(answer, 503)
+        assert answer.headers["retry-after"] == "2"

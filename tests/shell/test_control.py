@@ -6,25 +6,39 @@ import asyncio
 import json
 import os
 import pwd
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from scheduler.api.control import Peer
 from scheduler.api.models.runs import PlanQuery, RunsQuery, Timeline, TimelineQuery
-from scheduler.api.models.system import EventsQuery, MarketsQuery
-from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection
+from scheduler.api.models.system import EventsQuery, MarketsQuery, System
+from scheduler.api.models.tasks import BackfillRequest, PauseSelection, Selection, Tasks
 from scheduler.clock import ScaledClock
 from scheduler.configuration import Configuration
+from scheduler.control.process import OwnProcess
+from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
-from scheduler.core.messages import HOUR, SECOND, CacheSpec, Priority, RestartPolicy, Run, TaskSpec
+from scheduler.core.messages import (
+    HOUR,
+    SECOND,
+    CacheSpec,
+    Overlap,
+    Priority,
+    RestartPolicy,
+    Run,
+    TaskSpec,
+    Work,
+)
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from scheduler.daemon import Daemon
 from scheduler.errors import (
+    ConfigurationError,
     SchedulerError,
     UnknownKeyError,
     UnknownNamespaceError,
@@ -53,17 +67,20 @@ class Works:
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.fail = False
+        self.error = "no quotes"
 
     async def quick(self) -> None:
         if self.fail:
-            raise ValueError("no quotes")
+            raise ValueError(self.error)
 
     async def slow(self) -> None:
         await self.go_on.wait()
 
 
 @asynccontextmanager
-async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = None) -> AsyncIterator[Any]:
+async def control_of(
+    tmp_path: Path, *tasks: TaskSpec, works: Works | None = None, threads: Threads | None = None
+) -> AsyncIterator[Any]:
     works = works or Works()
     configuration = Configuration(tasks, {"NSE": TABLE}, TABLE.zone, {"news": CacheSpec(60 * SECOND)})
     daemon = Daemon(
@@ -71,8 +88,8 @@ async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = Non
         callables={each.name: works.slow if each.name.startswith("slow") else works.quick for each in tasks},
         seed=0,
     )  # fmt: skip
-    with ThreadPoolExecutor(2) as threads:
-        control = DaemonControl(daemon, threads)
+    with closing(threads or Threads()) as of_control:
+        control = DaemonControl(daemon, of_control)
         await daemon.start()
         await control.begin()
         try:
@@ -83,8 +100,8 @@ async def control_of(tmp_path: Path, *tasks: TaskSpec, works: Works | None = Non
 
 
 def status(control: DaemonControl, name: str) -> Any:
-    (found,) = [each for each in control.tasks.all().tasks if each.task == name]
-    return found
+    specs = {spec.name: spec for spec in control._daemon.configuration.specs}
+    return control.tasks.status(specs[name])
 
 
 async def test_all_tasks_are_told_of_at_a_glance_also_those_that_are_disabled(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ async def test_all_tasks_are_told_of_at_a_glance_also_those_that_are_disabled(tm
         task("off", HOURLY, enabled=False),
     )
     async with control_of(tmp_path, *tasks) as control:
-        system = control.system(ME)
+        system = System.model_validate_json(await control.system(ME), strict=False)
         assert [(each.task, each.state, each.freshness) for each in system.tasks] == [
             ("a", "waiting", "fresh"), ("b", "waiting", None), ("off", "disabled", None),
         ]  # fmt: skip
@@ -129,6 +146,18 @@ async def test_a_run_is_cancelled_by_its_id_and_only_while_it_is_active(tmp_path
         assert (await control.runs.row(ran.run_id)).reason == "operator"
         with pytest.raises(SchedulerError, match="is not running: it is cancelled"):
             await control.runs.cancel(ran.run_id, ME, "")
+
+
+async def test_a_run_that_waits_is_shown_and_cancelled_by_its_id(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON, overlap=Overlap.QUEUE_ONE)) as control:
+        runs = [await control.tasks.run_now("slow", ME, "") for _ in range(2)]
+        assert [run.outcome for run in runs] == ["started", "queued"]
+        assert (await control.runs.row(runs[1].run_id)).status == "queued"
+        await control.runs.cancel(runs[1].run_id, ME, "once is enough")
+        assert [run.run_id for run in control.runs.active().runs] == [runs[0].run_id]
+        row = await control.runs.row(runs[1].run_id)
+        assert (row.status, row.reason, row.started) == ("cancelled", "operator", None)
+        assert len((await control.runs.rows(RunsQuery(task=("slow",)))).runs) == 2
 
 
 @pytest.mark.parametrize(
@@ -240,6 +269,179 @@ async def test_all_about_a_task_has_its_reason_its_runs_and_what_comes(tmp_path:
             await control.tasks.detail("b")
 
 
+async def test_the_error_of_a_task_may_have_a_text_that_json_does_not_take(tmp_path: Path) -> None:
+    works = Works()
+    works.fail, works.error = True, "cannot parse /data/\udcff.csv"
+    async with control_of(tmp_path, task("a", NOON), works=works) as control:
+        await control.tasks.run_now("a", ME, "")
+        await until(lambda: status(control, "a").last is not None)
+        detail = await control.tasks.detail("a")
+        assert detail.status.error == "ValueError: cannot parse /data/?.csv"
+        assert b"/data/?.csv" in detail.model_dump_json().encode()
+
+
+class Turns:
+    """Counts the turns of the loop that others get meanwhile."""
+
+    async def __aenter__(self) -> Self:
+        self.count, self._over = 0, False
+        self._counting = asyncio.ensure_future(self._go())
+        return self
+
+    async def _go(self) -> None:
+        while not self._over:
+            self.count += 1
+            await asyncio.sleep(0)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._over = True
+        await self._counting
+
+
+async def test_much_is_done_in_many_turns_of_the_loop(tmp_path: Path) -> None:
+    tasks = [task(f"t{number:03}", NOON) for number in range(600)]
+    async with control_of(tmp_path, *tasks) as control:
+        await control.system(ME)  # the process has been looked at
+        for work in (
+            control.tasks.all,
+            lambda: control.tasks.pause(PauseSelection(all=True), ME),
+            lambda: control.tasks.resume(Selection(all=True), ME),
+        ):
+            async with Turns() as turns:
+                await work()
+            assert turns.count >= 5
+
+
+async def test_all_tasks_are_told_of_as_the_document_says(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON), task("off", NOON, enabled=False)) as control:
+        tasks = Tasks.model_validate_json(await control.tasks.all(), strict=False).tasks
+        assert [(each.task, each.state) for each in tasks] == [("a", "waiting"), ("off", "disabled")]
+        assert tasks[0] == status(control, "a")
+
+
+async def test_a_task_that_is_removed_while_it_is_looked_at_is_unknown(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON), task("b", NOON)) as control:
+        looking = asyncio.ensure_future(control.tasks.detail("a"))
+        await asyncio.sleep(0)
+        control._daemon._load = lambda _: Configuration((task("b", NOON),), {"NSE": TABLE}, TABLE.zone)
+        held = control._access.in_thread
+
+        async def in_thread(work: Any) -> Any:
+            found = await held(work)
+            await control._daemon.reload("test")
+            return found
+
+        control._access.in_thread = in_thread
+        with pytest.raises(UnknownTaskError, match="no task is named 'a'"):
+            await looking
+
+
+async def test_what_became_of_a_task_that_is_no_more_is_forgotten(tmp_path: Path) -> None:
+    both, one = (task("a", NOON), task("b", NOON)), (task("b", NOON),)
+    async with control_of(tmp_path, *both) as control:
+        await control.tasks.run_now("a", ME, "")
+        await until(lambda: control._latest.outcomes.keys() == {"a"})
+        control._daemon._load = lambda _: Configuration(one, {"NSE": TABLE}, TABLE.zone)
+        await control.reload(ME, "")
+        assert not control._latest.outcomes
+    async with control_of(tmp_path, *one) as control:
+        assert not control._latest.outcomes
+
+
+async def test_the_run_of_a_backfill_is_not_the_latest_of_its_task_after_a_restart_either(
+    tmp_path: Path,
+) -> None:
+    wanted = BackfillRequest.model_validate({"from": "2026-11-23T06:00", "until": "2026-11-23T07:00"})
+    async with control_of(tmp_path, task("a", HOURLY)) as control:
+        await control.tasks.backfill("a", wanted, ME)
+        await until(control._daemon.engine.idle)
+        await asyncio.sleep(0.05)
+        assert status(control, "a").last is None
+    async with control_of(tmp_path, task("a", HOURLY)) as control:
+        assert status(control, "a").last is None
+
+
+async def test_when_one_of_several_cannot_be_resumed_none_is(tmp_path: Path) -> None:
+    broken = task("broken", NOON, work=Work(target="no.such.module:task"))
+    async with control_of(tmp_path, task("a", NOON), broken) as control:
+        await control.tasks.pause(PauseSelection(tasks=("a",)), ME)
+        control._daemon.engine.tasks["broken"].broken = "it cannot be imported"
+        with pytest.raises(SchedulerError, match="broken cannot be run at all"):
+            await control.tasks.resume(Selection(tasks=("a", "broken")), ME)
+        assert status(control, "a").state == "paused"
+
+
+async def test_a_disk_that_hangs_does_not_keep_what_is_known_from_being_told(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON)) as control:
+        ran = await control.tasks.run_now("slow", ME, "")
+        durable, control._daemon.durable = control._daemon.durable, asyncio.Event().wait
+        try:
+            async with asyncio.timeout(30):
+                assert (await control.tasks.detail("slow")).status.run_id == ran.run_id
+                await control.runs.rows(RunsQuery())
+                await control.tasks.acts(10)
+        finally:
+            control._daemon.durable = durable
+
+
+async def test_without_a_ledger_all_about_a_task_is_what_is_known_without(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", NOON)) as control:
+        await control._daemon.durable()
+        for part in (tmp_path / "state").glob("ledger.db*"):
+            part.rename(part.with_suffix(part.suffix + ".away"))
+        detail = await control.tasks.detail("slow")
+        assert (detail.runs, detail.status.state) == ((), "waiting")
+        assert detail.why
+
+
+async def test_rejected_files_are_on_record_with_who_wanted_them(tmp_path: Path) -> None:
+    def load(_: object) -> Configuration:
+        raise ConfigurationError("tasks.yaml:1:1: no")
+
+    async with control_of(tmp_path, task("a", NOON)) as control:
+        control._daemon._load = load
+        with pytest.raises(ConfigurationError):
+            await control.reload(ME, "new hours")
+        (act,) = (await control.tasks.acts(10)).acts
+        assert (act.action, act.by, act.reason) == ("reload", WHO, "new hours")
+        assert act.detail == {"rejected": ["tasks.yaml:1:1: no"]}
+
+
+async def test_changes_of_the_cache_are_said_to_those_who_look_without_the_value(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", NOON)) as control:
+        said: list[Any] = []
+        control._daemon.voice.listeners.append(said.append)
+        await control.cache.put("news", "headline", "secret", None, ME)
+        await control.cache.delete("news", "headline", ME)
+        about = {"by": WHO, "namespace": "news", "key": "headline"}
+        assert [(each.event, each.level, each.fields) for each in said] == [
+            ("cache.changed", "debug", {"action": action, **about}) for action in ("put", "delete")
+        ]
+        assert (await control.tasks.acts(10)).acts == ()
+
+
+async def test_the_process_is_looked_at_in_a_thread_and_not_waited_for_without_end(tmp_path: Path) -> None:
+    go_on, where = threading.Event(), []
+
+    class Slow(OwnProcess):
+        def _take(self) -> Any:
+            where.append(threading.current_thread())
+            found = super()._take()
+            if len(where) > 1:
+                go_on.wait()
+            return found
+
+    with ThreadPoolExecutor(1) as threads:
+        process = Slow(threads)
+        known = await process.seen(0)
+        async with asyncio.timeout(30):
+            assert await process.seen(2 * SECOND) is known
+        go_on.set()
+    assert len(where) == 2
+    assert threading.main_thread() not in where
+    assert known.pid == os.getpid()
+
+
 async def test_the_timeline_has_what_ran_and_what_is_planned_of_each_task_in_its_order(
     tmp_path: Path,
 ) -> None:
@@ -295,18 +497,18 @@ async def test_metrics_are_those_of_prometheus(tmp_path: Path) -> None:
 
 async def test_the_cache_is_shared_with_those_outside(tmp_path: Path) -> None:
     async with control_of(tmp_path, task("a", NOON)) as control:
-        control.cache.put("news", "headline", {"text": "up"}, "5s")
+        await control.cache.put("news", "headline", {"text": "up"}, "5s", ME)
         assert control.cache.get("news", "headline").value == {"text": "up"}
         control._daemon.cache["news"].put("odd", object())
         with pytest.raises(SchedulerError, match="'odd' is a object"):
             control.cache.get("news", "odd")
-        control.cache.delete("news", "headline")
+        await control.cache.delete("news", "headline", ME)
         with pytest.raises(UnknownKeyError):
             control.cache.get("news", "headline")
         with pytest.raises(UnknownNamespaceError):
             control.cache.get("weather", "x")
         with pytest.raises(UsageError, match="ttl"):
-            control.cache.put("news", "x", 1, "soon")
+            await control.cache.put("news", "x", 1, "soon", ME)
         (stats,) = control.cache.stats().namespaces
         assert (stats.namespace, stats.hits) == ("news", 2)
 
@@ -363,3 +565,26 @@ async def test_a_restarted_daemon_knows_the_latest_outcomes(tmp_path: Path) -> N
         before = status(control, "a").last
     async with control_of(tmp_path, task("a", NOON)) as control:
         assert status(control, "a").last == before
+
+
+async def test_a_loop_that_an_operator_ended_is_in_trouble_until_it_is_started_again(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("slow", KeepRunning(None))) as control:
+        (alive,) = control.runs.active().runs
+        await control.runs.cancel(alive.run_id, ME, "")
+        await until(lambda: not control.runs.active().runs)
+        told = "was ended by an operator and does not run; `scheduler restart slow` starts it"
+        assert status(control, "slow").trouble == told
+        assert [concern.what for concern in control.readiness().concerns if concern.kind == "task"] == [told]
+        restarted = await control.tasks.restart("slow", ME, "")
+        assert (restarted.run_id, restarted.started) == (None, status(control, "slow").run_id)
+        assert status(control, "slow").trouble == ""
+
+
+async def test_what_was_backfilled_is_in_the_picture_of_the_day_that_it_completes(tmp_path: Path) -> None:
+    async with control_of(tmp_path, task("a", HOURLY)) as control:
+        wanted = BackfillRequest.model_validate({"from": "2026-11-22T06:00", "until": "2026-11-22T07:00"})
+        await control.tasks.backfill("a", wanted, ME)
+        await until(control._daemon.engine.idle)
+        day = TimelineQuery.model_validate({"from": "2026-11-22", "until": "2026-11-23"})
+        (row,) = Timeline.model_validate_json(await control.runs.timeline(day)).rows
+        assert [(mark.start, mark.status) for mark in row.marks] == [(6 * 3600.0, "completed")]

@@ -67,6 +67,21 @@ def test_a_stretch_of_missed_runs_is_one_mark_from_its_first_due_to_its_last(led
     ]
 
 
+def test_what_began_days_ago_is_seen_if_it_runs_on_or_reaches_into_the_time(ledger: Ledger) -> None:
+    friday = NINE - 3 * DAY
+    ledger.record(Record("loop", friday, 1, Status.RUNNING, started=friday + SECOND))
+    away = Record("away", friday, 0, Status.MISSED, Reason.DOWNTIME, count=9, last_due=NINE + HOUR)
+    ledger.record(away)
+    ledger.record(away._replace(task="back", last_due=NINE - HOUR))
+    ledger.record(ran("over", friday))
+    ledger.record(ran("loop", NINE))
+    assert [(row.status, row.start, row.end) for row in timeline(ledger, "loop")] == [
+        ("running", friday + SECOND, None), ("completed", NINE, NINE + SECOND),
+    ]  # fmt: skip
+    assert [(row.start, row.end, row.count) for row in timeline(ledger, "away")] == [(friday, NINE + HOUR, 9)]
+    assert timeline(ledger, "back") == timeline(ledger, "over") == []
+
+
 def test_the_latest_attempt_of_a_mark_is_named(ledger: Ledger) -> None:
     ledger.record(ran("a", NINE, status=Status.FAILED))
     ledger.record(ran("a", NINE, status=Status.FAILED, attempt=11))

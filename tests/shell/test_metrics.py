@@ -196,10 +196,11 @@ def row(status: Status, attempt: int = 1, *, count: int = 1, **more: Any) -> Rec
 @pytest.mark.parametrize(
     ("rows", "due", "started", "outcomes"),
     [
-        ([row(Status.QUEUED), row(Status.RUNNING), row(Status.COMPLETED)], 1, 1, {"completed": 1}),
-        ([row(Status.QUEUED), row(Status.MISSED)], 1, 0, {"missed": 1}),
-        ([row(Status.QUEUED), row(Status.SKIPPED)], 1, 0, {"skipped": 1}),
-        ([row(Status.RUNNING), row(Status.FAILED), row(Status.QUEUED, 2)], 1, 1, {"failed": 1}),
+        ([row(Status.QUEUED, 0), row(Status.RUNNING), row(Status.COMPLETED)], 1, 1, {"completed": 1}),
+        ([row(Status.QUEUED, 0), row(Status.MISSED, 0)], 1, 0, {"missed": 1}),
+        ([row(Status.QUEUED, 0), row(Status.SKIPPED, 0)], 1, 0, {"skipped": 1}),
+        ([row(Status.QUEUED, 0), row(Status.CANCELLED)], 1, 0, {"cancelled": 1}),
+        ([row(Status.RUNNING), row(Status.CANCELLED, started=DUE)], 1, 1, {"cancelled": 1}),
         ([row(Status.RUNNING), row(Status.FAILED), row(Status.RUNNING, 2)], 1, 2, {"failed": 1}),
         ([row(Status.FAILED)], 0, 0, {"failed": 1}),  # found running by a daemon that starts
         ([row(Status.MISSED, 0, count=7)], 7, 0, {"missed": 7}),

@@ -20,7 +20,7 @@ class Health(Model):
 class Concern(Model):
     """Something that an operator should know."""
 
-    kind: Literal["market", "task", "ledger"]
+    kind: Literal["market", "task", "ledger", "files"]
     name: str
     what: str
     blocking: bool = Field(description="what is due is not started because of it")

@@ -111,6 +111,7 @@ class RanNow(Model):
 class Restarted(Model):
     task: str
     run_id: str | None = Field(description="the run that is ended to be started again; None: none was active")
+    started: str | None = Field(default=None, description="the run that was started where none was active")
     by: str
 
 

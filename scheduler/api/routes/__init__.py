@@ -1,1 +1,1 @@
-"""The paths of the API, a module for each subject: ``routes(control)`` gives what it serves."""
+"""The paths of the API, a module for each subject: ``operations(control)`` gives what it can be asked."""

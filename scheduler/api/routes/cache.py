@@ -20,12 +20,12 @@ def operations(control: Control) -> list[Operation]:
 
     async def put(asked: Asked) -> CacheChanged:
         namespace, key = asked.path["namespace"], asked.path["key"]
-        cache.put(namespace, key, asked.body.value, asked.body.ttl)
+        await cache.put(namespace, key, asked.body.value, asked.body.ttl, asked.by)
         return CacheChanged(namespace=namespace, key=key)
 
     async def delete(asked: Asked) -> CacheChanged:
         namespace, key = asked.path["namespace"], asked.path["key"]
-        cache.delete(namespace, key)
+        await cache.delete(namespace, key, asked.by)
         return CacheChanged(namespace=namespace, key=key)
 
     one = "/api/cache/{namespace}/{key:path}"  # a key may have slashes

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from scheduler.api.bodies import ends_with_client
 from scheduler.api.control import Control
 from scheduler.api.models.system import EventsQuery
 from scheduler.api.operations import Asked, Operation
@@ -36,11 +37,9 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": _CLOSED, "more_body": False})
 
     async def _tell(self, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._request.state.when_lost(task.cancel)  # not only when there is something to tell
-        # It ends when the daemon stops, and the last words say so; or when nobody hears them.
-        with suppress(asyncio.CancelledError):
+        # It ends when the daemon stops, and the last words say so; or when nobody hears them, not only when
+        # there is something to tell.
+        with suppress(asyncio.CancelledError), ends_with_client(self._request):
             async with aclosing(self._happenings) as happenings:
                 await _send(send, b": welcome\n\n")
                 async for name, data in happenings:

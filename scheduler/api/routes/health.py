@@ -25,8 +25,8 @@ def operations(control: Control) -> list[Operation]:
         text, kind = await control.metrics()
         return Response(text, headers={"content-type": kind})
 
-    async def system(asked: Asked) -> System:
-        return control.system(asked.by)
+    async def system(asked: Asked) -> Response:
+        return Response(await control.system(asked.by), media_type="application/json")
 
     return [
         Operation("GET", "/healthz", "Does it live?", healthz, Health),

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import Field
+from starlette.responses import Response
 
 from scheduler.api.control import Control, TaskControl
 from scheduler.api.models.base import Query
@@ -43,8 +44,8 @@ def operations(control: Control) -> list[Operation]:
 
 
 def _looking(tasks: TaskControl) -> list[Operation]:
-    async def every(_: Asked) -> Tasks:
-        return tasks.all()
+    async def every(_: Asked) -> Response:
+        return Response(await tasks.all(), media_type="application/json")
 
     async def one(asked: Asked) -> TaskDetail:
         return await tasks.detail(asked.path["name"])
