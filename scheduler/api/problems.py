@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from scheduler.api.models.problems import Complaint, Problem
+from scheduler.core.wording import encodable
 from scheduler.errors import (
     BusyError,
     ConfigurationError,
@@ -72,9 +73,9 @@ async def of_scheduler(_: Request, error: Exception) -> Response:
     """The daemon cannot do what was asked."""
     status = _STATUS.get(type(error), HTTPStatus.CONFLICT)
     if isinstance(error, ConfigurationError):
-        problems = tuple(str(each) for each in error.problems)
+        problems = tuple(encodable(str(each)) for each in error.problems)
         return problem(status, "the files were rejected; the old ones stay in force", problems=problems)
-    answer = problem(status, str(error))
+    answer = problem(status, encodable(str(error)))
     if isinstance(error, BusyError):
         answer.headers["retry-after"] = str(_RETRY_AFTER)
     return answer

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Final
 
 from scheduler.api.control import Peer
 from scheduler.api.models.files import Reloaded
@@ -32,9 +33,11 @@ from scheduler.control.threads import Threads
 from scheduler.core import events
 from scheduler.core.messages import SECOND, Announce
 from scheduler.daemon import Daemon
-from scheduler.errors import ConfigurationError, LedgerError, Problem
+from scheduler.errors import BusyError, ConfigurationError, LedgerError, Problem
 from scheduler.ledger import read_latest
 from scheduler.metrics import CONTENT_TYPE, Metrics
+
+_MOST_KEPT: Final = 20  # problems of rejected files
 
 
 class DaemonControl:
@@ -59,7 +62,7 @@ class DaemonControl:
     async def begin(self) -> None:
         """Learn what the ledger knows from before."""
         access = self._access
-        with suppress(LedgerError):  # it is degraded from the start
+        with suppress(LedgerError, BusyError):  # it is degraded from the start, or the disk is slow
             known = {spec.name for spec in self._daemon.configuration.specs}
             for record in await access.in_thread(lambda: read_latest(access.ledger)):
                 if record.task in known:
@@ -151,7 +154,7 @@ class DaemonControl:
         name = await self._access.name(by)
         outcome = await self._daemon.reload(f"asked for by {name}")
         if not outcome.accepted:
-            self._access.record("reload", name, reason, rejected=list(outcome.problems))
+            self._access.record("reload", name, reason, rejected=list(outcome.problems[:_MOST_KEPT]))
             raise ConfigurationError([Problem(None, text) for text in outcome.problems])
         (tasks,) = outcome.fields(events.CONFIG_RELOADED)
         found = Reloaded(

@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.api.control import Peer
 from scheduler.api.models.health import Concern
-from scheduler.errors import BusyError
+from scheduler.errors import BusyError, ConfigurationError
 from tests.shell.execution import on_both_loops, on_uvloop
 from tests.shell.serving import (
     GET,
@@ -149,3 +149,15 @@ async def test_who_is_to_come_again_is_told_when(tmp_path: Path) -> None:
         answer = await served.ask("GET", "/api/runs")
         assert_problem(answer, 503)
         assert answer.headers["retry-after"] == "2"
+
+
+@on_uvloop
+async def test_a_problem_may_speak_of_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    async def rows(_: object) -> None:
+        raise ConfigurationError("tasks-\udcff.yaml: no")
+
+    async with serving(at_socket(tmp_path)) as served:
+        served.desk.runs.rows = rows
+        answer = await served.ask("GET", "/api/runs")
+        assert_problem(answer, 422)
+        assert answer.body["problems"] == ["tasks-?.yaml: no"]
