@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from difflib import get_close_matches
@@ -19,6 +20,8 @@ from scheduler.errors import SchedulerError, UnknownTaskError, UsageError
 from scheduler.times import parse_time, to_iso
 
 T = TypeVar("T")
+
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
 
 
 class Access:
@@ -45,7 +48,9 @@ class Access:
         return None if instant is None else self.iso(instant)
 
     def time(self, text: str) -> Instant:
-        """UsageError when it is none, or one that no ledger can hold."""
+        """ISO 8601, or HH:MM of today. UsageError when it is none, or one that no ledger can hold."""
+        if _TIME_OF_DAY.fullmatch(text):
+            text = f"{self.iso(self.now)[:10]}T{text}"
         try:
             found = parse_time(text, self.daemon.configuration.zone)
         except (OverflowError, ValueError):
