@@ -7,7 +7,7 @@ program would. The daemon is only asked which of what is missing there it has in
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
@@ -24,6 +24,7 @@ MOST_ROWS: Final = 1_000_000  # that the first audit goes through, a second or t
 MOST_TOLD: Final = 20  # tasks that an announcement names
 
 Window = tuple[Instant, Instant]
+_Key = tuple[str, Instant, int]  # a task, since when it is as it is, and its table
 
 
 class Evidence(Protocol):
@@ -58,7 +59,7 @@ class Accounting:
         self._say = say
         self._begun = now()
         self._until = self._begun - LOOK_BACK  # what is due before is accounted for, or open
-        self._open: dict[str, Finding] = {}
+        self._open: dict[_Key, tuple[Expected, Finding]] = {}  # each with what held when it was found
         self._expected = 0
         self._told = False  # of something that is unaccounted for
 
@@ -103,47 +104,65 @@ class Accounting:
         known_since = self._until if self.latest.at else evidence.reach(self._until, MOST_ROWS)
         until = max(known_since, now)
         since, plain = evidence.expected_since(), evidence.plain(known_since, until)
-        windows: dict[Window, list[Expected]] = defaultdict(list)  # what has to be looked at row by row
-        open_still: dict[str, Finding] = {}
-        expected = self._expected - sum(each.open for each in self._open.values())
+        windows: dict[Window, list[_Key]] = defaultdict(list)  # what has to be looked at row by row
+        examined = {key: task for key, (task, _) in self._open.items()}
+        open_still: dict[_Key, Finding] = {}
+        for key, (
+            task,
+            known,
+        ) in self._open.items():  # what was due before a change stands, by what held then
+            if known.since < task.table.first:  # too long ago to be looked at again
+                open_still[key] = known
+            else:
+                windows[known.since, known.until].append(key)
+        expected = self._expected
         for task in tasks:
             # A change begins a task anew; what is due at that very instant is of before.
             # Of a ledger that was replaced nobody knows what it expected before.
             begun = max(since.get(name, self._begun) + 1 for name in task.chain)
             first = max(known_since, begun)
-            due = task.trigger.count_between(first, until, task.table) if first < until else 0
+            if not task.goes_on or first >= until:
+                continue
+            due = task.trigger.count_between(first, until, task.table)
             expected += due
             if due and (first != known_since or plain.get(task.name) != due):
-                windows[first, until].append(task)
-            known = self._open.get(task.name)
-            if known is not None and begun <= known.since:
-                expected += known.open
-                if known.since < task.table.first:  # too long ago to be looked at again
-                    open_still[task.name] = known
-                else:
-                    windows[known.since, known.until].append(task)
-        self._open = _examine(evidence, windows, open_still)
+                key = task.name, begun, id(task.table)
+                examined[key] = task
+                windows[first, until].append(key)
+        in_flight = {task.name: task.in_flight for task in tasks}
+        by_now = {
+            key: task._replace(in_flight=in_flight.get(task.name, ())) for key, task in examined.items()
+        }
+        found = _examine(evidence, windows, by_now, open_still)
+        self._open = {key: (by_now[key], finding) for key, finding in found.items()}
         self._until, self._expected = until, expected
         self.latest = self._sum_up()
 
     def _sum_up(self) -> Audit:
-        in_flight = sum(finding.in_flight for finding in self._open.values())
-        by_task = {name: each.unaccounted for name, each in self._open.items() if each.unaccounted}
-        unaccounted = sum(by_task.values())
+        in_flight = 0
+        by_task: Counter[str] = Counter()
+        for task, finding in self._open.values():
+            in_flight += finding.in_flight
+            if finding.unaccounted:
+                by_task[task.name] += finding.unaccounted
+        unaccounted = by_task.total()
         accounted = self._expected - in_flight - unaccounted
-        return Audit(self._until, self._expected, accounted, in_flight, unaccounted, by_task)
+        return Audit(self._until, self._expected, accounted, in_flight, unaccounted, dict(by_task))
 
 
 def _examine(
-    evidence: Evidence, windows: Mapping[Window, Sequence[Expected]], known: Mapping[str, Finding]
-) -> dict[str, Finding]:
-    """What is open in the windows, besides what is known to be; by task."""
+    evidence: Evidence,
+    windows: Mapping[Window, Sequence[_Key]],
+    tasks: Mapping[_Key, Expected],
+    known: Mapping[_Key, Finding],
+) -> dict[_Key, Finding]:
+    """What is open in the windows, besides what is known to be."""
     found = dict(known)
-    for (since, until), tasks in windows.items():
-        rows = evidence.rows([task.name for task in tasks], since, until)
-        for task in tasks:
-            finding = examine(task, since, until, rows[task.name])
+    for (since, until), keys in windows.items():
+        rows = evidence.rows([tasks[key].name for key in keys], since, until)
+        for key in keys:
+            finding = examine(tasks[key], since, until, rows[tasks[key].name])
             if finding.open:
-                other = found.get(task.name)
-                found[task.name] = finding if other is None else finding.joined(other)
+                other = found.get(key)
+                found[key] = finding if other is None else finding.joined(other)
     return found

@@ -75,7 +75,10 @@ class Alerts:
             return
         if any(sink.folding.heeds(events.RUN_COMPLETED) for sink in self._sinks.values()):
             seconds = (record.ended - record.started) / SECOND if record.ended and record.started else None
-            about = {"task": record.task, "due": record.due, "attempt": record.attempt, "seconds": seconds}
+            about = {
+                "task": record.task, "due": record.due, "attempt": record.attempt, "cause": str(record.cause),
+                "seconds": seconds,
+            }  # fmt: skip
             self._pass_on(Announce(events.RUN_COMPLETED, "debug", about))
 
     async def aclose(self) -> None:

@@ -29,7 +29,8 @@ def ago(time: str, now: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """``1.2s``, ``3h12m``: six characters at most up to a hundred days."""
+    """``1.2s``, ``3h12m``: six characters at most up to a hundred days; never negative."""
+    seconds = max(0.0, seconds)
     if seconds < 1:
         return f"{int(seconds * 1000)}ms"
     if seconds < 9.95:

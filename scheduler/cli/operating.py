@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _CANCELLED_FIRST: Final = ("running", "ending", "queued", "lingering")
 _UNDER_WAY: Final = frozenset({"queued", "running"})
-_TIME_OF_DAY: Final = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
+_RUN_ID: Final = re.compile(r"-(\d{8}T\d{6})(?:\.(\d{9}))?Z(?:~(\d+))?$", re.ASCII)
 
 
 def operator_options(command: F) -> F:
@@ -65,7 +65,7 @@ def run_now(timeout: float, as_json: bool, reason: str, task: str, wait: bool) -
     with closing(client.events(tasks=[task], level="critical", runs=True)) as happenings:
         answer = client.run_now(task, reason)
         failed = _ran(answer, as_json)
-        return failed or _awaited(happenings, answer["run_id"], as_json)
+        return failed or _awaited(happenings, task, answer["run_id"], as_json)
 
 
 def _ran(answer: Row, as_json: bool) -> int:
@@ -77,18 +77,31 @@ def _ran(answer: Row, as_json: bool) -> int:
     return int(is_skipped)
 
 
-def _awaited(happenings: Happenings, run_id: str, as_json: bool) -> int:
+def _awaited(happenings: Happenings, task: str, run_id: str, as_json: bool) -> int:
     """1 when the run did not complete."""
-    run = next(
-        data
-        for name, data in happenings
-        if name == "run" and data["run_id"] == run_id and data["status"] not in _UNDER_WAY
-    )
+    due, attempt = _meaning(run_id)
+    run = next(data for name, data in happenings if name == "run" and _is_end(data, task, due, attempt))
     is_completed = run["status"] == "completed"
     if not is_completed and not as_json:
         raise SchedulerError(sentences.ended(run))
     print_lines([as_line(run) if as_json else sentences.ended(run)])
     return int(not is_completed)
+
+
+def _is_end(run: Row, task: str, due: datetime, attempt: int) -> bool:
+    """Whether this is the outcome of that due: skipped or missed it has another id, or is one of several."""
+    if run["task"] != task or run["status"] in _UNDER_WAY or 0 < run["attempt"] < attempt:
+        return False
+    first, last = run["due"], run["last_due"] or run["due"]
+    return datetime.fromisoformat(first) <= due <= datetime.fromisoformat(last)
+
+
+def _meaning(run_id: str) -> tuple[datetime, int]:
+    """Due, to the microsecond as times are told, and attempt."""
+    found = _RUN_ID.search(run_id)
+    assert found is not None
+    due = datetime.fromisoformat(f"{found[1]}.{(found[2] or '')[:6]:0<6}+00:00")
+    return due, int(found[3] or 1)
 
 
 @click.command()
@@ -121,11 +134,11 @@ def backfill(
     "--until", metavar="T", help="When the pause ends by itself: a time, or HH:MM of today.  [default: never]"
 )
 def pause(timeout: float, as_json: bool, reason: str, until: str | None, **wanted: Any) -> None:
-    """Start tasks no more, until they are resumed or a time has come. What runs goes on."""
-    selection, client = _selection(**wanted), client_of(timeout)
-    if until is not None and _TIME_OF_DAY.fullmatch(until):
-        until = _today_at(until, client.system()["timestamp"])
-    answer = client.pause(selection, until, reason)
+    """Start tasks no more, until they are resumed or a time has come.
+
+    A run that is under way goes on; that of a task with `keep_running` is ended.
+    """
+    answer = client_of(timeout).pause(_selection(**wanted), until, reason)
     print_lines([as_line(answer)] if as_json else sentences.paused(answer))
 
 
@@ -153,18 +166,6 @@ def _selection(tasks: Sequence[str], priority: str | None, market: str | None, e
     if len(found) != 1:
         raise UsageError("name tasks, or give exactly one of --priority, --market and --all")
     return found
-
-
-def _today_at(time_of_day: str, now: str) -> str:
-    """ISO 8601, in the zone of ``now``."""
-    today = datetime.fromisoformat(now)
-    try:
-        moment = datetime.fromisoformat(f"{today.date()}T{time_of_day}").replace(tzinfo=today.tzinfo)
-    except ValueError:
-        raise UsageError(f"{time_of_day!r} is no time of day; write 15:30") from None
-    if moment <= today:
-        raise UsageError(f"{time_of_day} is over today; write the date too, such as {moment.isoformat()}")
-    return moment.isoformat()
 
 
 @click.command()

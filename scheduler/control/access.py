@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _PATIENCE: Final = 1.0  # seconds for the disk to take what is recorded
 _NAMING: Final = 2.0  # seconds for a user's name to be found
 _MOST_NAMES: Final = 256  # that are known
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
 
 
 class Access:
@@ -49,7 +51,9 @@ class Access:
         return None if instant is None else self.iso(instant)
 
     def time(self, text: str) -> Instant:
-        """UsageError when it is none, or one that no ledger can hold."""
+        """ISO 8601, or HH:MM of today. UsageError when it is none, or one that no ledger can hold."""
+        if _TIME_OF_DAY.fullmatch(text):
+            text = f"{self.iso(self.now)[:10]}T{text}"
         try:
             found = parse_time(text, self.daemon.configuration.zone)
         except (OverflowError, ValueError):

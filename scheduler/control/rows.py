@@ -59,7 +59,7 @@ def active(state: TaskState, access: Access, long: Duration) -> list[ActiveRun]:
 
 def _active(state: TaskState, run: Run, word: str, access: Access, long: Duration) -> ActiveRun:
     started = None if word == "queued" else state.started
-    since = None if started is None else access.now - started
+    since = None if started is None else max(0, access.now - started)
     return ActiveRun(
         run_id=run.run_id,
         task=run.task,

@@ -33,6 +33,7 @@ class Expected(NamedTuple):
     trigger: Trigger  # of the last of these
     table: MarketTable
     in_flight: tuple[Instant, ...]  # dues that run, or wait for a slot, a retry or one further up the chain
+    goes_on: bool = True  # else nothing more is expected of it, but what was due before may be in flight
 
 
 class Finding(NamedTuple):
@@ -70,19 +71,18 @@ class Audit(NamedTuple):
 
 def expectations(states: Iterable[TaskState]) -> list[Expected]:
     """What is expected of the tasks of an engine, at this moment."""
-    return [found for found in map(_expectation, states) if found is not None]
+    return list(map(_expectation, states))
 
 
-def _expectation(state: TaskState) -> Expected | None:
+def _expectation(state: TaskState) -> Expected:
     head, chain = state, [state.name]
     in_flight = [run.due for run in (state.active, state.queued, state.retry_run) if run is not None]
     while head.upstream is not None:
         head = head.upstream
         chain.append(head.name)
         in_flight += [run.due for run in (head.active, head.queued, head.retry_run) if run is not None]
-    if state.removed or not head.trigger.clock_driven:
-        return None
-    return Expected(state.name, tuple(chain), head.trigger, head.table, tuple(in_flight))
+    goes_on = head.trigger.clock_driven and not state.removed
+    return Expected(state.name, tuple(chain), head.trigger, head.table, tuple(in_flight), goes_on)
 
 
 def examine(task: Expected, since: Instant, until: Instant, rows: Iterable[Row]) -> Finding:

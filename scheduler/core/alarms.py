@@ -32,7 +32,7 @@ class Alarms:
     def _sooner(self, state: TaskState, within: Duration) -> None:
         """What waits for the next run to be due may not have to wait so long by a new calendar."""
         timer = state.timer(Kind.FRESH)
-        upcoming = state.source.next_after(self._life.now, state.table)
+        upcoming = _next_due(state, self._life.now)
         if upcoming is not None and (timer.when is None or upcoming + within < timer.when):
             self._timetable.set(timer, upcoming + within)
 
@@ -53,14 +53,14 @@ class Alarms:
         now = self._life.now
         if state.keeps_running and state.active is not None:
             self._timetable.set(state.timer(Kind.FRESH), now + within)
-        elif state.span_at(now) or state.source.count_between(now - within, now + 1, state.table):
+        elif state.span_at(now) or state.source.count_between(now - within, now + 1, state.head.table):
             state.stale = True
             self._life.announce(
                 events.TASK_STALE, "error", task=state.name, fresh_within=format_duration(within),
                 last_success=state.success,
             )  # fmt: skip
         else:  # nothing was wanted of it, for instance overnight: look again after its next run
-            upcoming = state.source.next_after(now, state.table)
+            upcoming = _next_due(state, now)
             self._timetable.set(state.timer(Kind.FRESH), None if upcoming is None else upcoming + within)
 
     def finish_due(self, state: TaskState, at: Instant) -> None:
@@ -68,7 +68,13 @@ class Alarms:
         by = state.spec.finish_by
         if by is None:
             return
-        due = state.source.last_before(at, state.table)
+        due = state.source.last_before(at, state.head.table)
         if due is not None and (state.success is None or state.success < due):
             self._life.announce(events.TASK_UNFINISHED, "error", task=state.name, due=due, finish_by=by.text)
         self._timetable.set(state.timer(Kind.FINISH), At((by,)).next_after(at, state.table))
+
+
+def _next_due(state: TaskState, after: Instant) -> Instant | None:
+    """What comes after a task of another market is due by the calendar of that one."""
+    head = state.head
+    return head.trigger.next_after(after, head.table)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from scheduler.core import events
-from scheduler.core.messages import DAY, HOUR, MINUTE, Announce, Duration, Instant
+from scheduler.core.messages import DAY, HOUR, MINUTE, Announce, Cause, Duration, Instant
 
 FIRST_WINDOW: Final = MINUTE
 LONGEST_WINDOW: Final = HOUR
@@ -105,8 +105,11 @@ class Folding:
         self.want(wanted)
 
     def want(self, wanted: Collection[str]) -> None:
-        """Other events from now on; what is known of subjects stays."""
+        """Other events from now on; what is known of subjects stays, but is not told if it is not wanted."""
         self.wanted = frozenset(wanted)
+        for (event, _), known in self._subjects.items():
+            if event not in self.wanted:
+                known.settle(open_=known.open)
         self._heeded = self.wanted.union(
             recovery for recovery, troubles in ENDS.items() if not self.wanted.isdisjoint(troubles)
         )
@@ -146,7 +149,8 @@ class Folding:
         """None where there is no trouble that this ends."""
         subject = _subject_of(announcement)
         keys = [(trouble, subject) for trouble in ENDS.get(announcement.event, ())]
-        ended = [self._subjects[key] for key in keys if key in self._subjects]
+        known = [self._subjects[key] for key in keys if key in self._subjects]
+        ended = [each for each in known if _ends(announcement, each.latest)]
         count = 1 + sum(each.folded for each in ended)
         if any(each.open for each in ended):
             for each in ended:
@@ -183,6 +187,14 @@ class Folding:
             return []
         _, oldest = self._subjects.popitem(last=False)
         return [oldest.tell(now)] if oldest.folded else []
+
+
+def _ends(recovery: Announce, trouble: Announce) -> bool:
+    """A completed run ends the trouble about its due and older ones; one of the past that is made none."""
+    if recovery.event != events.RUN_COMPLETED:
+        return True
+    said = recovery.fields
+    return said.get("cause") != Cause.BACKFILL and said["due"] >= trouble.fields["due"]
 
 
 def _is_forgotten(known: _Subject, now: Instant) -> bool:

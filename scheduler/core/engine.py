@@ -146,6 +146,10 @@ class Engine:
         state = self.tasks.get(event.run.task)
         if state is None or state.active != event.run:
             return  # of a task that went with a reload, or told twice
+        now = self._life.now
+        state.started = min(state.started, now)  # the clock slews
+        if event.started is not None and (event.started > now or state.stepped_back == event.run):
+            event = event._replace(started=state.started)
         self._life.ended(state, event)
         if event.status is Status.COMPLETED and self._is_of_now(state, event.run):
             self._alarms.succeeded(state)
@@ -179,6 +183,10 @@ class Engine:
         self._timetable.shift(event.by, DURATIONS)
         for state in self.tasks.values():
             state.supervisor.clock_stepped(event.by)
+            if state.active is not None or state.lingering is not None:
+                state.started += event.by
+            if event.by < 0:
+                state.stepped_back = state.active
             self._life.restarts.clock_stepped(state)
         self._life.announce(events.CLOCK_STEPPED, "warning", by=format_duration(event.by))
 

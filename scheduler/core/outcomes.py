@@ -152,8 +152,11 @@ class Outcomes:
 
     def abandon(self, state: TaskState) -> None:
         """It does not come after that task any more: nothing of what it awaits will come."""
-        queued = state.queued
-        for due in sorted(state.recorded - {queued.due if queued is not None else None}):
+        queued, upstream = state.queued, state.upstream
+        dues = state.recorded - {queued.due if queued is not None else None}
+        if upstream is not None:
+            dues |= upstream.unsettled(self._life.now + 1)
+        for due in sorted(dues, reverse=True):  # each puts the older ones on record, to wait
             self.miss(state, due, Reason.STOPPED, cause=Cause.AFTER)
 
 

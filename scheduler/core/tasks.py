@@ -40,7 +40,7 @@ class TaskState:
         "active", "attempts", "broken", "by_hand", "dependents", "fold", "followers", "is_appointment",
         "is_pace", "keeps_running", "label", "labels", "last_due", "lingering", "looping", "name", "newest",
         "paused", "queued", "rank", "recorded", "removed", "retry_run", "slot", "spec", "stale", "started",
-        "success", "supervisor", "table", "tick", "timers", "trigger", "upstream",
+        "stepped_back", "success", "supervisor", "table", "tick", "timers", "trigger", "upstream",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
@@ -52,7 +52,8 @@ class TaskState:
         self.timers: dict[int, Timer[object]] = {Kind.TICK: self.tick}
         self.supervisor = Supervisor(spec.restart)
         self.active: Run | None = None
-        self.started: Instant = 0  # of the active run
+        self.started: Instant = 0  # of the active run; by the clock as it is now, wherever that has stepped
+        self.stepped_back: Run | None = None  # the clock went back while it was active
         self.label = ""  # the calendar that the active run belongs to
         self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot
@@ -132,7 +133,7 @@ class TaskState:
 
     @property
     def head(self) -> TaskState:
-        """The task at the head of its chain."""
+        """The task at the head of its chain: what makes it due in the end, by the calendar of that task."""
         head = self
         while head.upstream is not None:
             head = head.upstream

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from scheduler.core.messages import Instant
 from scheduler.core.supervision import Health
 from scheduler.core.tasks import Kind, TaskState
+
+WORDS: Final = (
+    "refused", "parked", "paused", "running", "queued", "backing-off", "crash-looping", "waiting",
+)  # fmt: skip
 
 
 def snapshot(states: Iterable[TaskState]) -> list[Mapping[str, Any]]:
@@ -22,7 +26,7 @@ def seen(state: TaskState) -> Mapping[str, Any]:
         "task": state.name,
         "priority": state.spec.priority.label,
         "market": state.spec.market,
-        "state": _word(state),
+        "state": word(state),
         "health": state.supervisor.health.value,
         "run_id": state.active.run_id if state.active else None,
         "next": min((t for t in (state.tick.when, _retry_time(state)) if t is not None), default=None),
@@ -40,7 +44,7 @@ def upcoming(states: Iterable[TaskState], count: int) -> list[tuple[Instant, str
 
 def tally(states: Iterable[TaskState]) -> Mapping[str, int]:
     """How many tasks are in each state, by the words of the snapshot."""
-    return Counter(_word(state) for state in states)
+    return Counter(word(state) for state in states)
 
 
 def _retry_time(state: TaskState) -> Instant | None:
@@ -48,7 +52,8 @@ def _retry_time(state: TaskState) -> Instant | None:
     return timer.when if timer else None
 
 
-def _word(state: TaskState) -> str:
+def word(state: TaskState) -> str:
+    """The one that says most about a task; one of ``WORDS``."""
     if state.broken:
         return "refused"
     if state.supervisor.health is Health.PARKED:

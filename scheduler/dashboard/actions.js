@@ -5,7 +5,7 @@ import { element, find, say } from "./dom.js";
 
 const ACTIONS = {
   run: { label: "Run now", title: "Run it now, whatever the calendar says", done: ran },
-  pause: { label: "Pause", title: "Start it no more until it is resumed", done: () => "Paused." },
+  pause: { label: "Pause", title: "Start it no more until it is resumed; a run goes on, but a loop is ended", done: () => "Paused." },
   resume: { label: "Resume", title: "End its pause, parking or crash loop", done: () => "Resumed." },
   restart: { label: "Restart", title: "End its run and start it again", done: () => "Restarting." },
   cancel: { label: "Cancel run", title: "End the run that is under way", done: () => "Cancelled." },

@@ -10,12 +10,12 @@ export class Problem extends Error {
   }
 }
 
-export const get = (path, query) => ask("GET", path, { query });
+export const get = (path, query, signal) => ask("GET", path, { query, signal });
 export const post = (path, body) => ask("POST", path, { body });
 export const remove = (path, query) => ask("DELETE", path, { query });
 
-async function ask(method, path, { query, body } = {}) {
-  const response = await send(method, path, { query, body });
+async function ask(method, path, { query, body, signal } = {}) {
+  const response = await send(method, path, { query, body, signal });
   return response.json();
 }
 

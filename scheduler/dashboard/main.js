@@ -16,6 +16,7 @@ import { takeTokenFromAddress } from "./token.js";
 
 const EVERY = 10_000; // milliseconds between looks at the whole
 const ANEW = 300_000; // and between looks at the whole day, should something have been overheard
+const PATIENCE = 60_000; // for the day: then it is asked for again
 const FAR = 30 * 24 * 3_600_000; // an end of a phase that nobody waits for
 const CROWD = 60; // tasks from which on the picture is made of coarser parts
 
@@ -32,7 +33,7 @@ const health = new Health({ open, changed: () => lookSoon() });
 
 const lookSoon = calmly(700, () => look().catch(lost));
 const drawSoon = calmly(200, () => document.hidden || day.refresh());
-const dayAnew = calmly(1_500, () => showDay());
+const dayAnew = calmly(1_500, showMore);
 
 /** How the whole does now. */
 async function look() {
@@ -70,20 +71,20 @@ function tellMarkets(zone) {
   find("market").replaceChildren(...texts);
 }
 
-let shown = 0; // counts the days that were asked for: an answer that comes late is dropped
+let asking = null; // what ends the question for the day that is under way
 
-/** The day that is chosen, from the ledger and the plan. */
+/** The day that is chosen, from the ledger and the plan. Whoever chooses does not wait for another day. */
 async function showDay() {
-  const mine = ++shown;
+  asking?.abort();
+  const mine = (asking = new AbortController());
+  const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(PATIENCE)]);
   try {
     if (!system) await look();
     const zone = new Zone(system.markets[0]?.timezone ?? system.timezone);
     const date = navigation.tell(zone);
     const [from, until] = [zone.midnight(date), zone.midnight(navigation.after(date))];
-    const markets = await get("/api/markets", {
-      from: new Date(from).toISOString(),
-      until: new Date(until).toISOString(),
-    });
+    const dates = { from: new Date(from).toISOString(), until: new Date(until).toISOString() };
+    const markets = await get("/api/markets", dates, signal);
     const range = navigation.range(markets, from, until);
     const pixels = system.tasks.length > CROWD ? 3 : 1.5;
     const buckets = Math.round(Math.min(Math.max(find("axis").clientWidth / pixels, 100), 2000));
@@ -92,8 +93,8 @@ async function showDay() {
       until: new Date(range.until).toISOString(),
       buckets,
     };
-    const timeline = await get("/api/timeline", query);
-    if (mine !== shown) return;
+    const timeline = await get("/api/timeline", query, signal);
+    if (mine !== asking) return;
     day.show(timeline, markets, zone, range, (range.until - range.from) / buckets);
     panel.show({ from, until }, zone);
     choose(navigation.task);
@@ -102,8 +103,16 @@ async function showDay() {
     document.documentElement.dataset.ready = date;
     performance.mark("day shown");
   } catch (error) {
-    if (mine === shown) lost(error);
+    if (mine === asking) lost(error);
+  } finally {
+    if (mine === asking) asking = null;
   }
+}
+
+/** The same day as it is by now: a slow answer is waited for, or there would never be one. */
+function showMore() {
+  if (asking) dayAnew();
+  else showDay();
 }
 
 /** All of it, when the scheduler answers for the first time or again. */
@@ -174,7 +183,7 @@ function tick() {
   day.refresh();
   day.label();
   panel.tick();
-  navigation.tick(day.range);
+  if (!asking) navigation.tick(day.range);
 }
 
 const header = document.querySelector(".top");

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from scheduler.ledger.store import Job, RunKey, Store, is_corrupt, is_passing, s
 OnTrouble = Callable[[str, Mapping[str, object]], None]
 
 _BATCH: Final = 10_000  # rows per transaction
+_STATES: Final = frozenset({"set_state", "delete_state"})
 # What no retry can cure: the data, not the disk, is at fault.
 _UNWRITABLE: Final = (
     AttributeError, OverflowError, TypeError, ValueError, sqlite3.DataError, sqlite3.IntegrityError,
@@ -56,7 +57,8 @@ class Writer:
         self._bound = self._room = backlog
         # What others hand in. Appending is atomic; only the writer takes out.
         self._incoming: deque[Record] = deque()
-        self._jobs: deque[Job] = deque()
+        self._jobs: dict[object, tuple[Job, ...]] = {}  # under the lock of `_wake`
+        self._numbers = count()  # of jobs that nothing later takes the place of
         self._promises: deque[Future[bool]] = deque()
         self._prune: tuple[Instant, int] | None = None
         self._refused = 0
@@ -75,7 +77,7 @@ class Writer:
 
     @property
     def dropped(self) -> int:
-        """Records given up since the start."""
+        """Records given up since the start, and jobs."""
         return self._refused + self._overflowed
 
     @property
@@ -93,9 +95,18 @@ class Writer:
             self._rouse()
 
     def submit(self, *jobs: Job) -> None:
-        """Statements for the next transaction."""
-        self._jobs.extend(jobs)
-        self._rouse()
+        """Statements for the next transaction, all or none of them. What is to be kept of a state takes the
+        place of what was to be kept of it before; of states there are no more than tasks have.
+        """
+        with self._wake:
+            key: object = _state_of(jobs)
+            if key is None:
+                if len(self._jobs) >= self._bound:
+                    self._refused += 1
+                    return
+                key = next(self._numbers)
+            self._jobs[key] = jobs
+            self._rouse()
 
     def prune(self, before: Instant, keep_rows: int) -> None:
         self._prune = (before, keep_rows)
@@ -199,21 +210,28 @@ class Writer:
             batch = self._backlog
             if len(batch) > _BATCH:
                 batch = dict(islice(batch.items(), _BATCH))
-            jobs = tuple(self._jobs)
+            with self._wake:
+                taken = dict(self._jobs)
+            jobs = tuple(chain.from_iterable(taken.values()))
             began = self._timer()
             self._write(self.store, batch, jobs)
             self.last_commit_seconds = self._timer() - began
             self.commit_seconds += self.last_commit_seconds
             self.commits += 1
             written += len(batch)
-            for _ in jobs:
-                self._jobs.popleft()
+            self._done(taken)
             if batch is self._backlog:
                 self._backlog = {}
             else:
                 for key in batch:
                     del self._backlog[key]
         return written
+
+    def _done(self, taken: dict[object, tuple[Job, ...]]) -> None:
+        with self._wake:
+            for key, jobs in taken.items():
+                if self._jobs[key] is jobs:  # else another has taken its place meanwhile
+                    del self._jobs[key]
 
     def _write(self, store: Store, batch: dict[RunKey, Record], jobs: tuple[Job, ...]) -> None:
         """One transaction; if something in it can never be written, find that and give it up alone."""
@@ -281,6 +299,12 @@ class Writer:
         except Exception:  # noqa: BLE001 - a failing listener must not end the writer; Python shows it
             args = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
             threading.excepthook(args)
+
+
+def _state_of(jobs: tuple[Job, ...]) -> tuple[object, object] | None:
+    """The task and key of the state that is kept or forgotten; None where it is about something else."""
+    name, values = jobs[0]
+    return (values[0], values[1]) if name in _STATES and isinstance(values, tuple) else None
 
 
 def _no_room(error: Exception) -> bool:

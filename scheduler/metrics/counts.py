@@ -19,6 +19,8 @@ from scheduler.core.tasks import TaskState
 LATENESS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0)  # seconds
 DURATION: Final = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 
+RunKey = tuple[str, Instant, int]  # task, due, attempt
+
 _COMPLETED: Final = (Status.COMPLETED, "")
 
 
@@ -47,7 +49,7 @@ class Histogram:
 class OfTask:
     """The counts of one task."""
 
-    __slots__ = ("_others", "completed", "crash_loops", "due", "restarts", "started", "stretch")
+    __slots__ = ("_others", "completed", "crash_loops", "due", "queued", "restarts", "started", "stretch")
 
     def __init__(self) -> None:
         self.due = 0
@@ -56,6 +58,7 @@ class OfTask:
         self._others: dict[tuple[str, str], int] = {}
         self.restarts = 0
         self.crash_loops = 0
+        self.queued: set[Instant] = set()  # the dues of runs that wait on record
         self.stretch: tuple[Instant, int] = (-1, 0)  # the row of skips or misses recorded last: due and count
 
     @property
@@ -67,12 +70,24 @@ class OfTask:
         key = (status, reason)
         self._others[key] = self._others.get(key, 0) + runs
 
+    def waits(self, due: Instant) -> None:
+        """It is on record before it has begun."""
+        self.due += 1
+        self.queued.add(due)
+
+    def has_waited(self, due: Instant) -> bool:
+        """Whether it was counted when it began to wait; asked once."""
+        if due not in self.queued:
+            return False
+        self.queued.remove(due)
+        return True
+
     def not_started(self, record: Record) -> None:
         """Skipped or missed: of a row that was there before only what is new."""
         due, known = self.stretch
         new = record.count - (known if record.due == due else 0)
         if new > 0:
-            self.due += new
+            self.due += new - self.has_waited(record.due)
             self.ended(record.status, record.reason, new)
             self.stretch = (record.due, record.count)
 
@@ -87,6 +102,7 @@ class Counts:
         self.lateness = [Histogram(LATENESS) for _ in Priority]
         self.duration = [Histogram(DURATION) for _ in Priority]
         self._states = states
+        self._stepped_over: set[RunKey] = set()  # runs of which no clock on the wall knows how long they took
 
     def of(self, task: str) -> OfTask:
         found = self.tasks.get(task)
@@ -95,37 +111,47 @@ class Counts:
         return found
 
     def record(self, record: Record) -> None:
-        task, _, attempt, status, reason, started, _, _, _, _, cause, _ = record
+        task, due, attempt, status, reason, started, _, _, _, _, cause, _ = record
         counts = self.tasks.get(task) or self.of(task)
         if status is Status.RUNNING:
             counts.started += 1
-            counts.due += attempt == 1 and cause != Cause.BACKFILL
+            if attempt == 1 and cause != Cause.BACKFILL and not counts.has_waited(due):
+                counts.due += 1
         elif status is Status.COMPLETED and not reason:
             counts.completed += 1
             self._measure(record)
         elif status is Status.QUEUED:
-            pass  # it is counted when it begins or is given up
+            counts.waits(due)
         elif status is Status.SKIPPED or status is Status.MISSED:
             counts.not_started(record)
         else:
-            counts.due += status is Status.CANCELLED and started is None and attempt == 1  # while it waited
+            if started is None and attempt == 1 and status is Status.CANCELLED:  # while it waited
+                counts.due += not counts.has_waited(due)
             counts.ended(status, reason)
             self._measure(record)
 
     def _measure(self, record: Record) -> None:
-        """How late a run began, how long it took; of a loop, which lasts as long as its phase, neither."""
+        """How late a run began, and how long it took unless the clock stepped meanwhile.
+
+        Of a loop, which lasts as long as its phase, neither.
+        """
         task, due, attempt, _, _, started, ended, _, _, _, cause, _ = record
         state = self._states.get(task)
         if state is None or state.keeps_running or started is None or ended is None:
             return
         priority = state.spec.priority
-        self.duration[priority].observe(ended - started)
+        if (task, due, attempt) in self._stepped_over:
+            self._stepped_over.remove((task, due, attempt))
+        else:
+            self.duration[priority].observe(ended - started)
         if attempt == 1 and cause in (Cause.TICK, Cause.CATCH_UP):
             self.lateness[priority].observe(started - due)
 
     def announcement(self, announcement: Announce) -> None:
         event, _, fields = announcement
         self.events[event] += 1
+        if event == events.CLOCK_STEPPED:
+            self._stepped_over = {state.active[:3] for state in self._states.values() if state.active}
         if event == events.TASK_RESTARTING:
             self.of(fields["task"]).restarts += 1
         elif event == events.TASK_CRASH_LOOPING:

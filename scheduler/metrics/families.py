@@ -17,8 +17,9 @@ from prometheus_client.registry import Collector
 
 from scheduler.core import events
 from scheduler.core.messages import SECOND, Priority, Reason, Status
+from scheduler.core.view import WORDS
 from scheduler.metrics.labels import OTHER
-from scheduler.metrics.state import STATES, Buckets, OneTask, State
+from scheduler.metrics.state import Buckets, OneTask, State
 
 _CACHE: Final = {  # a count of a namespace -> its metric, and what it counts
     "hits": ("hits", "Values found."),
@@ -78,9 +79,8 @@ def _runs(state: State) -> Iterator[Metric]:
     yield _counter("runs", about, ended.items(), "task", "priority", "status", "reason")
     about = "How late runs that the clock makes due began. Not of loops."
     yield _histogram("run_lateness_seconds", about, state.lateness)
-    yield _histogram(
-        "run_duration_seconds", "How long runs took, each attempt. Not of loops.", state.duration
-    )
+    about = "How long runs took, each attempt. Not of loops, nor where the clock stepped meanwhile."
+    yield _histogram("run_duration_seconds", about, state.duration)
     yield _gauge("slots", "Runs that may be active at a time.", [((), state.slots)])
     yield _gauge("slots_used", "Runs that are.", [((), state.slots_used)])
     yield from _audit(state)
@@ -124,8 +124,8 @@ def _tasks(state: State) -> Iterator[Metric]:
     stale: dict[tuple[str, ...], float] = defaultdict(float)
     for task in state.tasks:
         own = (task.label,)
-        if (task.label, STATES[0]) not in states:
-            states.update({(task.label, word): 0 for word in STATES})
+        if (task.label, WORDS[0]) not in states:
+            states.update({(task.label, word): 0 for word in WORDS})
         states[task.label, task.state] += 1
         restarts[own] += task.restarts
         crash_loops[own] += task.crash_loops

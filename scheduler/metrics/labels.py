@@ -8,7 +8,7 @@ from typing import Final
 from scheduler.core.tasks import TaskState
 
 MOST: Final = 1_000  # tasks that are told apart, the first by priority and name
-OTHER: Final = "other"  # all the rest together
+OTHER: Final = "(other)"  # all the rest together; no task can have this name
 
 
 class Labels:

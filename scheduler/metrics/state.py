@@ -8,18 +8,15 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from scheduler.cache import SharedCache
+from scheduler.core import view
 from scheduler.core.accounting import Audit
 from scheduler.core.messages import DAY, SECOND, Instant, Priority
-from scheduler.core.supervision import Health
 from scheduler.core.tasks import TaskState
 from scheduler.daemon import Daemon
 from scheduler.ledger import Ledger
 from scheduler.metrics.counts import Counts, OfTask
 from scheduler.metrics.labels import OTHER, Labels
 
-STATES: Final = (  # of a task; the first that holds
-    "refused", "parked", "paused", "crash-looping", "backing-off", "running", "queued", "waiting",
-)  # fmt: skip
 BATCH: Final = 250  # tasks looked at before others have their turn of the loop
 _VERSION: Final = version("trading-hours-scheduler")
 
@@ -107,7 +104,7 @@ def _task(state: TaskState, label: str, counts: OfTask) -> OneTask:
     return OneTask(
         label,
         state.spec.priority.label,
-        _word(state),
+        view.word(state),
         state.stale if state.spec.fresh_within is not None else None,
         state.success,
         state.supervisor.consecutive,
@@ -117,21 +114,6 @@ def _task(state: TaskState, label: str, counts: OfTask) -> OneTask:
         counts.crash_loops,
         counts.outcomes,
     )
-
-
-def _word(state: TaskState) -> str:
-    if state.broken:
-        return "refused"
-    health = state.supervisor.health
-    if health is Health.PARKED:
-        return "parked"
-    if state.paused:
-        return "paused"
-    if health is not Health.HEALTHY:
-        return health.value
-    if state.active is not None:
-        return "running"
-    return "waiting" if state.queued is None else "queued"
 
 
 def _markets(daemon: Daemon) -> list[OneMarket]:

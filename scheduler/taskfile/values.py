@@ -186,14 +186,18 @@ def _zone(value: object) -> ZoneInfo:
 
 
 def _url(value: object) -> str:
+    """The rest of it may be a secret, so that no error names more than its scheme and host."""
     text = _text(value)
+    shown = "this"
     try:
         parts = urlsplit(text)
+        if parts.scheme and parts.hostname:
+            shown = repr(f"{parts.scheme}://{parts.hostname}")
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError(f"{text!r} is not a URL; write https://host/path")
+        raise ValueError(f"{shown} is not a URL; write https://host/path")
     return text
 
 

@@ -108,7 +108,8 @@ class Desk:
         self.started: list[Run] = []
         self.stopped: list[StopRun] = []
         self.said: list[Announce] = []
-        self.rows: dict[tuple[str, int, int], Record] = {}
+        self.records: list[Record] = []  # each as it was written
+        self.rows: dict[tuple[str, int, int], Record] = {}  # as they are now
         self.engine = Engine(jitter=lambda: 0.0, admission=admission)
         self._ends: list[tuple[int, int, RunEnded]] = []
         self._over: set[Run] = set()
@@ -119,6 +120,7 @@ class Desk:
     def tell(self, event: Event) -> None:
         for action in self.engine.handle(event, self.now):
             if isinstance(action, Record):
+                self.records.append(action)
                 keep(self.rows, action)
             elif isinstance(action, Announce):
                 self.said.append(action)

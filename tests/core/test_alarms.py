@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.messages import HOUR, MINUTE, SECOND, Configure, RunEnded, Status, TaskHistory
+from scheduler.core.market import MarketTable
+from scheduler.core.messages import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    BackfillRequested,
+    Cause,
+    Configure,
+    RunEnded,
+    Status,
+    TaskHistory,
+)
 from scheduler.core.triggers import After, At, Every, KeepRunning, parse_anchor
 from tests.core.desk import NEVER, Desk, bad, endless, ok, spec
 from tests.core.tables import nse_week
-from tests.helpers import iso
+from tests.helpers import instant, iso
 
 TABLE = nse_week()
 PACE = Every({"open": 5 * SECOND, "closed": None})
@@ -20,6 +31,11 @@ TEN = "2026-11-23T10:00:01+05:30"
 
 def at(*texts: str) -> At:
     return At(tuple(parse_anchor(text) for text in texts))
+
+
+def late_week() -> MarketTable:
+    """A market that opens at 18:00."""
+    return nse_week(hours=[("open", "18:00", "20:00")], name="LATE")
 
 
 class Watched(Desk):
@@ -160,3 +176,36 @@ def test_a_run_that_takes_no_time_at_all_is_done_by_then() -> None:
     desk = Desk([task], TABLE, "2026-11-25T15:00:00+05:30", scripts={"report": ok(0)})
     desk.until("2026-11-25T20:00:00+05:30")
     assert desk.events("task.unfinished") == []
+
+
+@pytest.mark.parametrize(
+    ("alarm", "told"),
+    [({"finish_by": parse_anchor("19:30")}, {"task.unfinished": ["19:30:00"]}),
+     ({"fresh_within": HOUR}, {"task.stale": ["18:00:00"]})],
+)  # fmt: skip
+def test_what_comes_after_a_task_of_another_market_is_wanted_by_the_calendar_of_that_one(
+    alarm: dict[str, Any], told: dict[str, list[str]]
+) -> None:
+    report, sums = spec("report", at("open")), spec("sums", After("report"), market="LATE", **alarm)
+    desk = Watched([report], TABLE, "2026-11-23T09:00:00+05:30")
+    desk.tell(Configure((report, sums), {"NSE": TABLE, "LATE": late_week()}))
+    desk.until("2026-11-23T09:30:00+05:30")
+    desk.scripts["sums"] = bad()
+    desk.until("2026-11-23T23:00:00+05:30")
+    assert {name: desk.when(name) for name in told} == {name: [] for name in told}
+
+    turned = [replace(report, market="LATE"), replace(sums, market="NSE")]
+    desk = Watched([report], TABLE, "2026-11-23T17:00:00+05:30", scripts={"sums": bad()})
+    desk.tell(Configure(tuple(turned), {"NSE": TABLE, "LATE": late_week()}))
+    desk.until("2026-11-23T23:00:00+05:30")
+    assert {name: desk.when(name) for name in told} == told
+
+
+def test_a_run_of_the_past_that_is_made_makes_nothing_fresh() -> None:
+    task = spec("a", PACE, restart=NEVER, fresh_within=30 * SECOND)
+    desk = Watched([task], TABLE, TEN, scripts={"a": bad()}).until("2026-11-23T10:01:00+05:30")
+    desk.scripts["a"] = lambda run: (ok() if run.cause is Cause.BACKFILL else bad())(run)
+    desk.tell(BackfillRequested("a", (instant("2026-11-23T09:30:00+05:30"),)))
+    desk.until("2026-11-23T10:02:00+05:30")
+    assert desk.outcomes("a")[0] == ("09:30:00", "completed", "", 1)
+    assert (desk.when("task.stale"), desk.when("task.fresh")) == (["10:00:31"], [])

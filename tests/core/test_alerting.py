@@ -153,8 +153,8 @@ def test_a_daily_warning_is_told_daily_however_often_it_comes(event: str) -> Non
 )
 def test_the_end_of_every_trouble_is_told_to_whoever_was_told_of_it(recovery: str, trouble: str) -> None:
     sink = Sink(trouble)
-    sink.hear(0, trouble, task="feed")
-    sink.hear(SECOND, recovery, task="feed")
+    sink.hear(0, trouble, task="feed", due=NINE)
+    sink.hear(SECOND, recovery, task="feed", due=NINE)
     assert sink.told == [(0, trouble, 1, False), (1, recovery, 1, True)]
 
 
@@ -288,6 +288,44 @@ def test_other_events_may_be_asked_for_later() -> None:
     sink.hear(SECOND, PARKED, task="feed")
     sink.hear(2 * SECOND, RECOVERED, task="feed")
     assert [event for _, event, _, _ in sink.told] == [LOOPING, PARKED, RECOVERED]
+
+
+def test_what_was_folded_is_not_told_once_it_is_not_asked_for_any_more() -> None:
+    sink = Sink(LOOPING, events.RUN_FAILED)
+    for at in (0, 1, 2):
+        sink.hear(at, LOOPING, task="feed")
+        sink.hear(at, events.RUN_FAILED, task="feed")
+    sink.folding.want([events.RUN_FAILED])
+    sink.until(DAY)
+    assert [(event, count) for _, event, count, _ in sink.told] == [
+        (LOOPING, 1), (events.RUN_FAILED, 1), (events.RUN_FAILED, 2),
+    ]  # fmt: skip
+    assert sink.folding.flush(sink.now) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "is_end"),
+    [({"due": NINE}, True), ({"due": NINE + DAY, "cause": "tick"}, True), ({"due": NINE - 1}, False),
+     ({"due": NINE, "cause": "backfill"}, False)],
+)  # fmt: skip
+def test_only_a_run_of_that_due_or_a_later_one_ends_what_was_unfinished(
+    run: dict[str, Any], is_end: bool
+) -> None:
+    sink = Sink(events.TASK_UNFINISHED)
+    sink.hear(0, events.TASK_UNFINISHED, task="report", due=NINE)
+    sink.hear(SECOND, events.RUN_COMPLETED, task="report", **run)
+    assert [recovered for _, _, _, recovered in sink.told] == [False, True][: 1 + is_end]
+
+
+def test_an_older_run_ends_nothing_of_what_is_folded() -> None:
+    sink = Sink(events.TASK_UNFINISHED)
+    sink.hear(0, events.TASK_UNFINISHED, task="report", due=NINE)
+    sink.hear(1, events.TASK_UNFINISHED, task="report", due=NINE + DAY)
+    sink.hear(2, events.RUN_COMPLETED, task="report", due=NINE)
+    sink.until(DAY)
+    assert [(event, recovered) for _, event, _, recovered in sink.told] == [
+        (events.TASK_UNFINISHED, False)
+    ] * 2
 
 
 def test_it_is_known_beforehand_what_cannot_lead_to_a_message() -> None:

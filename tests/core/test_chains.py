@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from scheduler.core.admission import Admission
 from scheduler.core.messages import (
     SECOND,
@@ -263,3 +265,17 @@ def test_a_due_that_a_loop_begins_anew_has_been_settled_and_is_not_awaited() -> 
     for _ in range(2):
         desk.tell(RunNow("loop"))
     assert [row[1:4] for row in rows(desk, "down")] == [(1, "completed", ""), (0, "skipped", "upstream")]
+
+
+@pytest.mark.parametrize("now", [[UP], [UP, replace(DOWN, trigger=On(("task.stale",)))]])
+@pytest.mark.parametrize("at", ["2026-11-23T10:00:02+05:30", "2026-11-23T10:00:07+05:30"])
+def test_what_does_not_come_after_a_task_any_more_answers_for_all_that_is_not_over_there(
+    at: str, now: list[TaskSpec]
+) -> None:
+    up = spec("up", PACE, overlap=Overlap.QUEUE_ONE)
+    tasks = [up, DOWN, spec("last", After("down"))]
+    desk = Desk(tasks, TABLE, TEN, scripts={"up": ok(12)}).until(at)
+    desk.tell(Configure((up, *now[1:]), {"NSE": TABLE}))
+    desk.until("2026-11-23T10:01:00+05:30")
+    dues = ["00:00", "00:05"] if at > "2026-11-23T10:00:05" else ["00:00"]
+    assert rows(desk, "down") == rows(desk, "last") == [(due, 0, "missed", "stopped", 1) for due in dues]

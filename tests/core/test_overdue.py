@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scheduler.core.admission import Admission
 from scheduler.core.engine import Engine
 from scheduler.core.messages import (
     HOUR,
+    MILLISECOND,
+    MINUTE,
     SECOND,
     Action,
+    ClockStepped,
     Configure,
     Instant,
     Overlap,
     PauseRequested,
     Priority,
     Reason,
+    Record,
     Run,
     RunEnded,
     RunNow,
@@ -126,3 +132,64 @@ def test_a_run_is_long_running_once_its_limit_is_over_and_a_loop_never() -> None
     engine.handle(Wake(), OPEN)
     assert engine.long_running(OPEN + HOUR, HOUR) == []
     assert [run.task for run in engine.long_running(OPEN + HOUR + 1, HOUR)] == ["slow"]
+
+
+def stepped(engine: Engine, at: Instant, by: int) -> Instant:
+    """The clock steps; the instant that it shows then."""
+    engine.handle(ClockStepped(by), at + by)
+    return at + by
+
+
+def ended(engine: Engine, run: Run, at: Instant, began: Instant | None) -> tuple[Instant, Instant]:
+    """Begun and ended, as the ledger has it."""
+    (record,) = [
+        action
+        for action in engine.handle(RunEnded(run, Status.COMPLETED, started=began), at)
+        if isinstance(action, Record) and action.ended is not None
+    ]
+    assert record.started is not None
+    assert record.ended is not None
+    return record.started, record.ended
+
+
+def test_a_run_of_a_minute_does_not_take_long_because_the_host_slept_for_two_hours() -> None:
+    engine = engine_with(critical())
+    wake(engine, OPEN)
+    now = stepped(engine, OPEN + MINUTE, 2 * HOUR)
+    assert engine.long_running(now, HOUR) == []
+    assert engine.long_running(now + HOUR, HOUR) != []
+    now = stepped(engine, now + HOUR, -3 * HOUR)
+    assert engine.long_running(now, HOUR) != []
+
+
+@pytest.mark.parametrize("began", [None, OPEN + MILLISECOND])
+def test_a_run_through_which_the_clock_goes_back_has_taken_as_long_as_it_ran(began: Instant | None) -> None:
+    engine = engine_with(critical())
+    [run] = wake(engine, OPEN)
+    now = stepped(engine, OPEN + MINUTE, -HOUR) + MINUTE
+    assert ended(engine, run, now, began) == (OPEN - HOUR, now)
+    now += 10 * HOUR  # the next is none of it
+    [run] = wake(engine, now)
+    assert ended(engine, run, now + SECOND, now + 1) == (now + 1, now + SECOND)
+
+
+def test_a_run_through_which_the_clock_goes_forward_has_begun_when_it_began() -> None:
+    engine = engine_with(critical())
+    [run] = wake(engine, OPEN)
+    now = stepped(engine, OPEN + MINUTE, HOUR)
+    assert ended(engine, run, now, OPEN + MILLISECOND) == (OPEN + MILLISECOND, now)
+
+
+@pytest.mark.parametrize("began", [None, OPEN + MILLISECOND])
+def test_no_run_has_ended_before_it_began_although_the_clock_slews(began: Instant | None) -> None:
+    engine = engine_with(critical())
+    [run] = wake(engine, OPEN)
+    assert ended(engine, run, OPEN - 1, began) == (OPEN - 1, OPEN - 1)
+
+
+def test_a_run_that_cannot_be_ended_lingers_for_as_long_as_it_does() -> None:
+    engine = engine_with(critical())
+    [run] = wake(engine, OPEN)
+    engine.handle(RunEnded(run, Status.FAILED, Reason.TIMEOUT, lingering=True), OPEN + MINUTE)
+    stepped(engine, OPEN + MINUTE, HOUR)
+    assert engine.tasks["monitor"].started == OPEN + HOUR

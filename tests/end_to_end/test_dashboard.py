@@ -306,6 +306,36 @@ def test_yesterday_is_from_the_ledger_and_tomorrow_from_the_plan(
     board.expect_no_complaints()
 
 
+def test_the_hour_moves_on_although_an_answer_takes_longer_than_a_tick(daemon: Daemon, look: Look) -> None:
+    board = look("/#view=hour")
+    page = board.page
+    note = page.locator("#day-note").inner_text()
+    page.evaluate(_SLOW, {"slow": 2_500, "later": 11 * 60_000})
+    expect(page.locator("#day-note")).not_to_have_text(note)
+    asked = page.evaluate("asked")
+    page.wait_for_timeout(3_000)
+    assert page.evaluate("asked") <= asked + 2  # there is enough of the hour left
+    board.expect_no_complaints()
+
+
+_SLOW = """({slow, later}) => {
+    const real = window.fetch;
+    window.asked = 0;
+    window.fetch = async (url, options) => {
+        const answer = await real(url, options);
+        if (url.startsWith("/api/timeline")) {
+            window.asked += 1;
+            await new Promise((resolve) => setTimeout(resolve, slow));
+        } else if (url.startsWith("/api/system/tasks")) {
+            const system = await answer.json();
+            system.timestamp = new Date(Date.parse(system.timestamp) + later).toISOString();
+            return new Response(JSON.stringify(system));
+        }
+        return answer;
+    };
+}"""
+
+
 def test_times_are_those_of_the_zone_whatever_the_browser_has_and_its_clocks_do(
     daemon: Daemon, look: Look
 ) -> None:

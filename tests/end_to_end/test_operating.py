@@ -220,8 +220,8 @@ def test_pause_and_resume_are_of_tasks_a_priority_a_market_or_all(desk: Desk) ->
         (["pause"], "name tasks, or give exactly one of --priority, --market and --all"),
         (["resume", "fine", "--all"], "name tasks, or give exactly one of --priority, --market and --all"),
         (["pause", "fine", "--until", "yesterday"], "'yesterday' is not a time"),
-        (["pause", "fine", "--until", "25:00"], "'25:00' is no time of day; write 15:30"),
-        (["pause", "fine", "--until", "00:00"], "00:00 is over today; write the date too"),
+        (["pause", "fine", "--until", "25:00"], "T25:00' is not a time; write 2026-11-23T09:15"),
+        (["pause", "fine", "--until", "00:00"], "until 00:00 is over already"),
         (["pause", "fine", "--until", "2026-01-01"], "is over already"),
         (["pause", "--priority", "urgent"], "'urgent' is not one of 'critical', 'important', 'nice-to-have'"),
         (["resume", "--market", "XYZ"], "no task goes by a market 'XYZ'"),
@@ -454,6 +454,27 @@ def test_when_the_daemon_ends_events_end_but_for_those_that_follow(own: Desk) ->
     following.process.send_signal(signal.SIGINT)
     assert following.ended()[0] == 0
     assert daemon.stop() == 0
+
+
+def test_whoever_waits_for_a_run_that_is_not_started_after_all_is_told(own: Desk) -> None:
+    own.tasks(TASKS + '  behind: {command: [/bin/sleep, "600"], every: 12h, overlap: queue-one}\n')
+    started(own)
+    said(own, "run-now", "behind")
+    for as_json in ([], ["--json"]):
+        waiting = subprocess.Popen(
+            [SCHEDULER, "run-now", "behind", "--wait", *as_json], env=own.environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert waiting.stdout is not None
+        answer = waiting.stdout.readline()
+        said(own, "run-now", "behind")  # takes its place
+        told, complaint = waiting.communicate(timeout=PATIENCE)
+        assert waiting.returncode == 1
+        if as_json:
+            assert (json.loads(answer)["outcome"], json.loads(told)["status"]) == ("queued", "skipped")
+        else:
+            assert answer.endswith(" is queued\n")
+            assert complaint.endswith(" skipped (overlap)\n")
 
 
 def test_when_the_daemon_is_killed_whoever_waits_for_a_run_is_told(own: Desk) -> None:

@@ -155,8 +155,77 @@ async def test_a_changed_task_is_expected_anew_from_the_change_and_others_go_on(
     assert await daemon.reload("test")
     await host.until("2026-11-23T12:02:11+05:30")
     audit = await daemon.accounting.audit()
-    assert audit.by_task == {"b": 1}
-    assert audit.accounted + audit.in_flight + audit.unaccounted == audit.expected
+    assert audit.by_task == {"a": 1, "b": 1}  # what was due before stands
+    assert totals(audit) == (5 + 4 + 12, 19, 0, 2)
+    await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_what_is_lost_stays_lost_through_a_change_until_its_row_is_back(host: Host) -> None:
+    current = [host.configured(task("a", PACE))]
+    daemon = host.daemon(lambda: current[0])
+    await daemon.start()
+    said = heard(daemon)
+    await host.until("2026-11-23T12:01:02+05:30")
+    await daemon._durable()
+    lost = instant("2026-11-23T12:00:30+05:30")
+    (row,) = ledger(host, "SELECT * FROM runs WHERE due = ?", lost)
+    ledger(host, "DELETE FROM runs WHERE due = ?", lost)
+    await daemon.accounting.audit()
+    await daemon.accounting.audit()
+    for changed in ((task("a", OTHER_PACE),), (task("a", On(("task.stale",))),), (task("b", PACE),)):
+        current[0] = host.configured(*changed)
+        assert await daemon.reload("test")
+        await asyncio.sleep(90)
+        assert (await daemon.accounting.audit()).by_task == {"a": 1}
+    assert [announcement.event for announcement in said] == ["ledger.behind"]
+    put_back(host, row)
+    assert (await daemon.accounting.audit()).unaccounted == 0
+    assert [announcement.event for announcement in said] == ["ledger.behind", "ledger.caught_up"]
+    await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_a_run_that_is_under_way_when_its_task_changes_is_accounted_for_once_it_has_ended(
+    host: Host,
+) -> None:
+    async def slow(ctx: Context) -> None:
+        if instant(ctx.due.isoformat()) == instant("2026-11-23T12:00:10+05:30"):
+            await asyncio.sleep(100)
+
+    current = [host.configured(task("a", PACE))]
+    daemon = host.daemon(lambda: current[0], works={"a": slow})
+    await daemon.start()
+    await host.until("2026-11-23T12:00:25+05:30")
+    assert totals(await daemon.accounting.audit()) == (1, 0, 1, 0)
+    current[0] = host.configured(task("a", OTHER_PACE))
+    assert await daemon.reload("test")
+    await host.until("2026-11-23T12:00:55+05:30")
+    audit = await daemon.accounting.audit()
+    assert (audit.in_flight, audit.unaccounted) == (1, 0)
+    await host.until("2026-11-23T12:03:00+05:30")
+    audit = await daemon.accounting.audit()
+    assert audit.unaccounted == 0
+    assert audit.accounted + audit.in_flight == audit.expected
+    await daemon.stop()
+
+
+@on_virtual_time(NOON)
+async def test_what_came_after_a_run_that_is_under_way_is_accounted_for_when_it_does_so_no_more(
+    host: Host,
+) -> None:
+    async def slow(ctx: Context) -> None:
+        await asyncio.sleep(45)
+
+    current = [host.configured(task("a", PACE), task("b", After("a")))]
+    daemon = host.daemon(lambda: current[0], works={"a": slow})
+    await daemon.start()
+    await host.until("2026-11-23T12:01:05+05:30")
+    assert (await daemon.accounting.audit()).in_flight == 2
+    current[0] = host.configured(task("a", PACE), task("b", OTHER_PACE))
+    assert await daemon.reload("test")
+    await host.until("2026-11-23T12:03:05+05:30")
+    assert (await daemon.accounting.audit()).unaccounted == 0
     await daemon.stop()
 
 

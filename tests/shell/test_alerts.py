@@ -27,7 +27,7 @@ from scheduler.alerts.web import Client, Place
 from scheduler.clock import SystemClock
 from scheduler.core import events
 from scheduler.core.alerting import Alert, Message
-from scheduler.core.messages import MILLISECOND, Announce, Record, Status
+from scheduler.core.messages import MILLISECOND, Announce, Cause, Record, Status
 from scheduler.runs import BackgroundTaskManager
 from tests.helpers import instant, iso
 from tests.receiver import Receiver, status
@@ -170,6 +170,8 @@ async def test_a_success_ends_what_was_unfinished_at_any_level_of_the_log(receiv
     async with house(webhook(receiver.url, events.TASK_UNFINISHED)) as desk:
         desk.hear(events.TASK_UNFINISHED, task="report", due=NOON, finish_by="close")
         desk.alerts.recorded(done._replace(status=Status.FAILED))
+        desk.alerts.recorded(done._replace(due=NOON - 1))
+        desk.alerts.recorded(done._replace(cause=Cause.BACKFILL))
         desk.alerts.recorded(done)
         desk.alerts.recorded(done._replace(task="feed"))
         desk.hear(events.RUN_COMPLETED, task="report")  # it is heard of by the record

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -24,6 +25,7 @@ from scheduler.configuration import Configuration
 from scheduler.control.process import OwnProcess
 from scheduler.control.threads import Threads
 from scheduler.control.whole import DaemonControl
+from scheduler.core.market import MarketTable
 from scheduler.core.messages import (
     HOUR,
     SECOND,
@@ -46,7 +48,7 @@ from scheduler.errors import (
     UnknownTaskError,
     UsageError,
 )
-from tests.core.tables import nse_week
+from tests.core.tables import always, nse_week
 from tests.helpers import instant
 from tests.shell.execution import until
 from tests.shell.test_daemon import task
@@ -79,12 +81,18 @@ class Works:
 
 @asynccontextmanager
 async def control_of(
-    tmp_path: Path, *tasks: TaskSpec, works: Works | None = None, threads: Threads | None = None
+    tmp_path: Path,
+    *tasks: TaskSpec,
+    works: Works | None = None,
+    threads: Threads | None = None,
+    at: str = TEN,
+    table: MarketTable = TABLE,
+    zone: str = "Asia/Kolkata",
 ) -> AsyncIterator[Any]:
     works = works or Works()
-    configuration = Configuration(tasks, {"NSE": TABLE}, TABLE.zone, {"news": CacheSpec(60 * SECOND)})
+    configuration = Configuration(tasks, {"NSE": table}, ZoneInfo(zone), {"news": CacheSpec(60 * SECOND)})
     daemon = Daemon(
-        lambda _: configuration, state=tmp_path / "state", clock=ScaledClock(instant(TEN), 1),
+        lambda _: configuration, state=tmp_path / "state", clock=ScaledClock(instant(at), 1),
         callables={each.name: works.slow if each.name.startswith("slow") else works.quick for each in tasks},
         seed=0,
     )  # fmt: skip
@@ -176,6 +184,27 @@ async def test_every_run_id_is_understood(tmp_path: Path, due: str, attempt: int
     async with control_of(tmp_path, task("slow", NOON)) as control:
         with pytest.raises(UnknownRunError, match=f"no run has the id {run.run_id!r}"):
             await control.runs.row(run.run_id)
+
+
+@pytest.mark.parametrize(
+    ("until", "ends"),
+    [
+        ("02:00", "2026-03-29T02:00:00+01:00"), ("00:45:30", "2026-03-29T00:45:30+00:00"),
+        ("2026-03-30T00:30", "2026-03-30T00:30:00+01:00"),
+    ],
+)  # fmt: skip
+async def test_a_time_of_today_is_in_the_zone_of_the_files_with_the_offset_that_it_has_by_then(
+    tmp_path: Path, until: str, ends: str
+) -> None:
+    night, table = "2026-03-29T00:30:00+00:00", always("2026-03-20", "2026-04-10")
+    async with control_of(
+        tmp_path, task("a", HOURLY), at=night, table=table, zone="Europe/London"
+    ) as control:
+        assert (await control.tasks.pause(PauseSelection(all=True, until=until), ME)).until == ends
+        with pytest.raises(UsageError, match="until 00:30 is over already"):
+            await control.tasks.pause(PauseSelection(all=True, until="00:30"), ME)
+        with pytest.raises(UsageError, match="T25:00' is not a time; write 2026-11-23T09:15"):
+            await control.tasks.pause(PauseSelection(all=True, until="25:00"), ME)
 
 
 async def test_many_tasks_are_paused_by_priority_for_a_time_and_resumed_together(tmp_path: Path) -> None:

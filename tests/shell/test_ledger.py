@@ -192,6 +192,29 @@ def test_closing_writes_everything_and_leaves_no_log_behind(path: Path, opened: 
         ledger.record(ran("t", T + 1))
 
 
+def test_of_what_waits_for_the_disk_the_latest_of_each_state_is_kept_and_the_rest_is_bounded(
+    path: Path, opened: Opener
+) -> None:
+    ledger = opened(backlog=10, retry=0.01)
+    ledger.remember("a", "paused", {"since": 0})
+    ledger.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # as a disk that hangs
+        for number in range(1, 101):
+            ledger.remember("a", "paused", {"since": number})
+            ledger.remember("b", "paused", {"since": number} if number < 100 else None)
+            ledger.record_act(T + number, "me", "pause", "a", "", {})
+        ledger.definition_started("a", T, "1", "{}")
+        assert len(ledger._writer._jobs) == 10
+        assert ledger.dropped == 100 - 8 + 1
+        other.execute("ROLLBACK")
+    ledger.flush()
+    assert ledger.remembered() == {"a": {"paused": {"since": 100}}}
+    assert [act.at for act in read_acts(path)] == [T + number for number in range(8, 0, -1)]
+    assert ledger.defined() == {}
+    assert ledger._writer._jobs == {}
+
+
 def test_only_its_owner_may_read_the_ledger(path: Path, opened: Opener) -> None:
     opened().flush()
     for file in path.parent.iterdir():

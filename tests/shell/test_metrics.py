@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import TypeAdapter, ValidationError
 
 from scheduler.context import Context
+from scheduler.core import view
+from scheduler.core.admission import Admission
 from scheduler.core.messages import (
     MINUTE,
     SECOND,
+    BackfillRequested,
     CacheSpec,
+    Cause,
+    ClockStepped,
+    Instant,
     LoopLag,
+    Overlap,
     PauseRequested,
     Priority,
-    Record,
     RestartPolicy,
     ResumeRequested,
     RunNow,
     Status,
+    Wake,
     Work,
 )
 from scheduler.core.tasks import TaskState
-from scheduler.core.triggers import After, KeepRunning, On
+from scheduler.core.triggers import After, Every, KeepRunning, On
 from scheduler.daemon import Daemon
 from scheduler.metrics import Metrics
-from scheduler.metrics.counts import Counts, Histogram
-from scheduler.metrics.labels import Labels
+from scheduler.metrics.counts import Counts, Histogram, OfTask
+from scheduler.metrics.labels import OTHER, Labels
 from scheduler.metrics.state import state_of
-from tests.core.desk import spec
+from scheduler.taskfile.values import Name
+from tests.core.desk import Desk, bad, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant
 from tests.shell.test_daemon import NOON, PACE, Host, at, on_virtual_time, task
@@ -77,6 +87,19 @@ def measured(host: Host, *tasks: Any, works: dict[str, Any] | None = None) -> tu
 
 async def failing(ctx: Context) -> None:
     raise ValueError("no")
+
+
+def failing_at_first(times: int) -> Any:
+    """It fails so many times, then it lasts."""
+
+    async def work(ctx: Context) -> None:
+        nonlocal times
+        times -= 1
+        if times >= 0:
+            raise ValueError("no")
+        await asyncio.sleep(20)
+
+    return work
 
 
 async def lasting(ctx: Context) -> None:
@@ -181,47 +204,91 @@ async def test_a_loop_is_not_measured_and_what_listens_or_is_run_by_hand_is_not_
     await daemon.stop()
 
 
-def recorded(*records: Record) -> Counts:
-    states = {"a": TaskState(spec("a", PACE), TABLE, 0, 0)}
-    counts = Counts(states)
-    for record in records:
+def counted(desk: Desk) -> dict[str, OfTask]:
+    """Fed with all that the engine wrote, as it wrote it."""
+    counts = Counts(desk.engine.tasks)
+    for record in desk.records:
         counts.record(record)
-    return counts
+    return counts.tasks
 
 
-def row(status: Status, attempt: int = 1, *, count: int = 1, **more: Any) -> Record:
-    return Record("a", DUE, attempt, status, count=count, **more)
+def on_record(desk: Desk, name: str) -> tuple[int, int, Counter[tuple[str, str]]]:
+    """Dues, starts and outcomes by the rows that there are in the end."""
+    rows = [record for record in desk.rows.values() if record.task == name]
+    dues: dict[Instant, int] = {}
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for record in rows:
+        if record.cause != Cause.BACKFILL:
+            dues[record.due] = max(dues.get(record.due, 0), record.count)
+        if record.status not in (Status.QUEUED, Status.RUNNING):
+            outcomes[str(record.status), str(record.reason)] += record.count
+    return sum(dues.values()), sum(record.attempt > 0 for record in rows), outcomes
 
 
-@pytest.mark.parametrize(
-    ("rows", "due", "started", "outcomes"),
-    [
-        ([row(Status.QUEUED, 0), row(Status.RUNNING), row(Status.COMPLETED)], 1, 1, {"completed": 1}),
-        ([row(Status.QUEUED, 0), row(Status.MISSED, 0)], 1, 0, {"missed": 1}),
-        ([row(Status.QUEUED, 0), row(Status.SKIPPED, 0)], 1, 0, {"skipped": 1}),
-        ([row(Status.QUEUED, 0), row(Status.CANCELLED)], 1, 0, {"cancelled": 1}),
-        ([row(Status.RUNNING), row(Status.CANCELLED, started=DUE)], 1, 1, {"cancelled": 1}),
-        ([row(Status.RUNNING), row(Status.FAILED), row(Status.RUNNING, 2)], 1, 2, {"failed": 1}),
-        ([row(Status.FAILED)], 0, 0, {"failed": 1}),  # found running by a daemon that starts
-        ([row(Status.MISSED, 0, count=7)], 7, 0, {"missed": 7}),
-        ([row(Status.SKIPPED, 0, count=2), row(Status.SKIPPED, 0, count=5)], 5, 0, {"skipped": 5}),
-        ([row(Status.SKIPPED, 0), row(Status.MISSED, 0)], 1, 0, {"skipped": 1}),  # settled already
-        ([row(Status.RUNNING, cause="backfill"), row(Status.COMPLETED, cause="backfill")], 0, 1,
-         {"completed": 1}),
-    ],
-)  # fmt: skip
-def test_the_rows_of_one_run_are_one_run(
-    rows: Sequence[Record], due: int, started: int, outcomes: dict[str, int]
-) -> None:
-    of = recorded(*rows).tasks["a"]
-    assert (of.due, of.started) == (due, started)
-    assert {str(status): number for (status, _), number in of.outcomes.items()} == outcomes
+SLOW, EVERY_TEN = {"a": ok(25)}, Every({"*": 10 * SECOND})
+STORIES: dict[str, Callable[[], Desk]] = {
+    "each at once": lambda: Desk([spec("a", EVERY_TEN)], TABLE, NOON),
+    "it waits behind the one before": lambda: Desk(
+        [spec("a", EVERY_TEN, overlap=Overlap.QUEUE_ONE)], TABLE, NOON, scripts=SLOW
+    ),
+    "it takes the place of the one before": lambda: Desk(
+        [spec("a", EVERY_TEN, overlap=Overlap.CANCEL_PREVIOUS)], TABLE, NOON, scripts=SLOW
+    ),
+    "it overlaps": lambda: Desk([spec("a", EVERY_TEN)], TABLE, NOON, scripts=SLOW),
+    "it waits for a slot": lambda: Desk(
+        [spec("a", EVERY_TEN), spec("b", EVERY_TEN), spec("c", EVERY_TEN, catchup=SECOND)], TABLE, NOON,
+        scripts={"a": ok(12), "b": ok(12)}, admission=Admission(1, reserved=0),
+    ),
+    "it comes after one that lasts": lambda: Desk(
+        [spec("a", EVERY_TEN, overlap=Overlap.QUEUE_ONE), spec("b", After("a")), spec("c", After("b"))],
+        TABLE, NOON, scripts=SLOW | {"b": ok(45)},
+    ),
+    "it fails": lambda: Desk(
+        [spec("a", EVERY_TEN), spec("b", After("a"))], TABLE, NOON, scripts={"a": bad()}
+    ),
+    "it listens to what waits": lambda: Desk(
+        [spec("a", EVERY_TEN), spec("b", On(("run.failed",)), overlap=Overlap.QUEUE_ONE)], TABLE, NOON,
+        scripts={"a": bad(), "b": ok(40)},
+    ),
+}  # fmt: skip
 
 
-def test_a_second_stretch_is_counted_from_its_beginning() -> None:
-    first, second = row(Status.SKIPPED, 0, count=3), row(Status.SKIPPED, 0, count=2)
-    of = recorded(first, second._replace(due=DUE + MINUTE)).tasks["a"]
-    assert (of.due, sum(of.outcomes.values())) == (5, 5)
+@pytest.mark.parametrize("story", STORIES)
+def test_each_due_is_counted_once_however_often_its_row_is_written(story: str) -> None:
+    desk = STORIES[story]().until("2026-11-23T12:03:03+05:30")
+    desk.tell(PauseRequested("a"))
+    desk.until("2026-11-23T12:04:03+05:30").tell(RunNow("a"))
+    desk.tell(ResumeRequested("a"))
+    desk.until("2026-11-23T12:05:05+05:30").sleep("2026-11-23T12:09:05+05:30").tell(Wake())
+    desk.tell(BackfillRequested("a", (instant("2026-11-23T11:00:00+05:30"),)))
+    desk.until("2026-11-23T12:12:00+05:30")
+    found = counted(desk)
+    for name in desk.engine.tasks:
+        counts = found[name]
+        assert (counts.due, counts.started, Counter(counts.outcomes)) == on_record(desk, name)
+    assert on_record(desk, "a")[0] > 70
+
+
+def test_how_long_a_run_took_is_not_told_where_the_clock_stepped_meanwhile() -> None:
+    desk = Desk([spec("a", EVERY_TEN)], TABLE, NOON, scripts={"a": ok(5)})
+    counts, seen = Counts(desk.engine.tasks), [0, 0]
+
+    def tell() -> float:
+        for record in desk.records[seen[0] :]:
+            counts.record(record)
+        for announcement in desk.said[seen[1] :]:
+            counts.announcement(announcement)
+        seen[:] = len(desk.records), len(desk.said)
+        return counts.duration[Priority.IMPORTANT].cumulative()[0][-1][1]
+
+    desk.until("2026-11-23T12:00:12+05:30")
+    assert tell() == 1
+    desk.sleep("2026-11-23T12:30:12+05:30").tell(ClockStepped(30 * MINUTE))
+    assert tell() == 1
+    desk.until("2026-11-23T12:30:19+05:30")
+    assert (tell(), counts.tasks["a"].completed) == (1, 2)
+    desk.until("2026-11-23T12:30:26+05:30")
+    assert tell() == 2
 
 
 def test_a_histogram_counts_up_to_and_including_each_bound_and_never_goes_back() -> None:
@@ -309,9 +376,36 @@ def states(names: Sequence[str]) -> dict[str, TaskState]:
 
 def test_beyond_a_number_of_tasks_the_rest_are_told_together_and_labels_are_kept() -> None:
     labels = Labels(most=2)
-    assert labels.of(states("abc")) == {"a": "a", "b": "b", "c": "other"}
-    assert labels.of(states("xbc")) == {"x": "x", "b": "b", "c": "other"}
-    assert labels.of(states("bxc")) == {"x": "x", "b": "b", "c": "other"}
+    assert labels.of(states("abc")) == {"a": "a", "b": "b", "c": OTHER}
+    assert labels.of(states("xbc")) == {"x": "x", "b": "b", "c": OTHER}
+    assert labels.of(states("bxc")) == {"x": "x", "b": "b", "c": OTHER}
+
+
+def test_no_task_can_have_the_label_of_the_rest() -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Name).validate_python(OTHER)
+
+
+@on_virtual_time(NOON)
+async def test_a_task_is_in_the_state_that_the_api_says_it_is_in(host: Host) -> None:
+    tasks = (
+        task("a", PACE, restart=PATIENT), task("b", PACE), task("c", PACE),
+        task("d", at("12:01"), restart=PATIENT),
+    )  # fmt: skip
+    works = {"a": failing_at_first(5), "b": lasting, "d": failing}
+    daemon, metrics = measured(host, *tasks, works=works)
+    await daemon.start()
+    daemon.handle(PauseRequested("c"))
+    words = set()
+    for _ in range(40):
+        await asyncio.sleep(1)
+        told = await scrape(host, metrics)
+        for seen in daemon.engine.snapshot():
+            assert told("task_state", task=seen["task"], state=seen["state"]) == 1
+            assert told("task_state", task=seen["task"]) == 1
+            words.add(seen["state"])
+    assert words == {"waiting", "running", "paused", "backing-off", "crash-looping"} <= set(view.WORDS)
+    await daemon.stop()
 
 
 @on_virtual_time(NOON)
@@ -322,8 +416,8 @@ async def test_what_is_told_together_adds_up(host: Host) -> None:
     await host.until("2026-11-23T12:00:05+05:30")
     told = await scrape(host, metrics)
     assert told("runs_due_total", task="a") == 1
-    assert told("runs_due_total", task="other") == told("runs_total", task="other") == 3
-    assert told("task_state", task="other", state="waiting") == told("task_state", task="other") == 3
+    assert told("runs_due_total", task=OTHER) == told("runs_total", task=OTHER) == 3
+    assert told("task_state", task=OTHER, state="waiting") == told("task_state", task=OTHER) == 3
     await daemon.stop()
 
 

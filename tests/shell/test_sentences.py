@@ -97,6 +97,7 @@ def test_the_end_of_a_run_is_told_with_reason_time_and_error(row: RunRow, senten
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (-5.0, "0ms"),
         (0.0, "0ms"), (0.0012, "1ms"), (0.9999, "999ms"), (1.0, "1s"), (1.25, "1.2s"), (9.96, "9s"),
         (59.9, "59s"), (60, "1m"), (64, "1m4s"), (3599, "59m59s"), (3600, "1h"), (11_520.4, "3h12m"),
         (86_400, "1d"), (90_061, "1d1h"), (99 * 86_400 + 82_800, "99d23h"),

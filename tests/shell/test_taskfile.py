@@ -403,9 +403,9 @@ def test_a_mistake_in_a_task_is_named_with_its_place(desk: Desk, body: str, prob
         ("tasks: {}\nalerts: [{webhook: 'http://a/b'}]\n",
          "2:10: the key 'events' is missing: a list such as [task.stale]"),
         ("tasks: {}\nalerts: [{webhook: desk, events: task.stale}]\n",
-         "2:20: webhook: 'desk' is not a URL; write https://host/path"),
+         "2:20: webhook: this is not a URL; write https://host/path"),
         ("tasks: {}\nalerts: [{webhook: 'ftp://a/b', events: task.stale}]\n",
-         "2:20: webhook: 'ftp://a/b' is not a URL; write https://host/path"),
+         "2:20: webhook: 'ftp://a' is not a URL; write https://host/path"),
         ("tasks: {}\nalerts: [{webhook: 'http://a/b', events: []}]\n", "2:42: events: must not be empty"),
         ("tasks: {}\nalerts: [{webhook: 'http://a/b', events: [task.stael]}]\n",
          "2:43: events: there is no event 'task.stael'; did you mean 'task.stale'?"),
@@ -419,6 +419,20 @@ def test_a_mistake_in_a_task_is_named_with_its_place(desk: Desk, body: str, prob
 )  # fmt: skip
 def test_a_mistake_elsewhere_is_named_with_its_place(desk: Desk, text: str, problem: str) -> None:
     assert desk.problems(text) == [f"tasks.yaml:{problem}"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "htps://hooks.example/T000/SECRET", "hooks.example/T000/SECRET", "https:///T000/SECRET",
+        "https://me:SECRET@hooks.example:99999/", "https://[SECRET", "https://hooks.example:0/?key=SECRET",
+    ],
+)  # fmt: skip
+def test_what_is_secret_in_a_url_is_in_no_error(desk: Desk, url: str) -> None:
+    for alert in (f"{{webhook: '{url}', events: task.stale}}", f"{{heartbeat: '{url}'}}"):
+        [problem] = desk.problems(f"tasks: {{}}\nalerts: [{alert}]\n")
+        assert problem.endswith(" is not a URL; write https://host/path")
+        assert "SECRET" not in problem
 
 
 def test_a_heartbeat_needs_no_events(desk: Desk) -> None:

@@ -57,7 +57,7 @@ class ActRequest(Model):
 
 
 class PauseRequest(ActRequest):
-    until: str | None = Field(default=None, description="when the pause ends by itself; ISO 8601")
+    until: str | None = Field(default=None, description="when it ends by itself; ISO 8601, or HH:MM of today")
 
 
 class Selection(ActRequest):
@@ -77,7 +77,7 @@ class Selection(ActRequest):
 
 
 class PauseSelection(Selection):
-    until: str | None = Field(default=None, description="when the pause ends by itself; ISO 8601")
+    until: str | None = Field(default=None, description="when it ends by itself; ISO 8601, or HH:MM of today")
 
 
 class Paused(Model):
