@@ -216,7 +216,8 @@ def test_at_its_end_nobody_is_waited_for_who_looks(desk: Desk) -> None:
     daemon = desk.run()
     daemon.wait_for("daemon.ready")
     since, now = (datetime.fromtimestamp(t / SECOND, UTC).date() for t in (until - 7 * DAY, until + DAY))
-    asked = f"GET /api/timeline?from={since}&until={now}&buckets=4000 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    path = f"/api/timeline?from={since}&until={now}&buckets=4000"
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with ExitStack() as stack:
         for _ in range(10):
             client = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
