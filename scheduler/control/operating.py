@@ -139,7 +139,7 @@ class TaskControl(TaskView):
             raise UsageError(f"these are more than {_MOST_BACKFILLED} runs; name a shorter time")
         # Before the ledger is asked: what ends meanwhile is not in its answer as made.
         in_hand = state.in_hand.union(access.daemon.engine.backfill_left(task))
-        await access.daemon.durable()
+        await access.recorded()
         past = await access.in_thread(lambda: read_past(access.ledger, _chain(state), start, until))
         found = await access.in_thread(lambda: wanted(trigger, table, start, until, past[task]))
         todo = tuple(due for due in found.dues if due not in in_hand)

@@ -16,7 +16,7 @@ from scheduler.configuration import Configuration
 from scheduler.core.messages import SECOND, Instant, TaskSpec, run_id
 from scheduler.core.plan import outline
 from scheduler.core.triggers import After
-from scheduler.ledger import MergedRuns, read_timeline
+from scheduler.ledger import MergedRuns, check_wanted, read_timeline
 
 Window = tuple[Instant, Instant]
 
@@ -42,12 +42,14 @@ def _rows(
     ran = read_timeline(ledger, start, until, max(1, (until - start) // wanted.buckets))
     specs = {spec.name: spec for spec in configuration.specs}
     for spec in sorted(specs.values(), key=lambda spec: (spec.priority, spec.name)):
+        check_wanted()
         merged = ran.pop(spec.name, [])
         if not wanted.task or spec.name in wanted.task:
             planned = _planned(spec, specs, configuration, max(start, now), until, start)
             about = {"task": spec.name, "priority": spec.priority.label, "market": spec.market}
             yield {**about, "marks": _marks(spec.name, merged, start, now), "planned": planned}
     for task, merged in sorted(ran.items()):
+        check_wanted()
         if not wanted.task or task in wanted.task:
             marks = _marks(task, merged, start, now)
             yield {"task": task, "priority": "", "market": "", "marks": marks, "planned": []}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduler.ledger.ledger import Ledger
-from scheduler.ledger.patience import reading_until
+from scheduler.ledger.patience import check_wanted, reading_until
 from scheduler.ledger.questions import (
     MergedRuns,
     read_acts,
@@ -23,6 +23,7 @@ __all__ = [
     "HistoryRow",
     "Ledger",
     "MergedRuns",
+    "check_wanted",
     "read_acts",
     "read_history",
     "read_latest",

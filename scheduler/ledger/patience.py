@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from scheduler.errors import LedgerError
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -29,3 +31,10 @@ def limit(connection: sqlite3.Connection) -> None:
     given_up = _given_up.get()
     if given_up is not None:
         connection.set_progress_handler(given_up, _STEPS)
+
+
+def check_wanted() -> None:
+    """For work on what was read. LedgerError once it is given up."""
+    given_up = _given_up.get()
+    if given_up is not None and given_up():
+        raise LedgerError("nobody waits for this any more")

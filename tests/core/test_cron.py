@@ -11,7 +11,8 @@ The clocks change
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -103,12 +104,13 @@ def cronsim_fires_at(expression: str, t: int, zone: ZoneInfo) -> bool:
     minute, hour, days = expression.split(maxsplit=2)
     second_before = datetime.fromtimestamp(t // 10**9 - 1, zone)
     found = next(CronSim(f"{minute} {hour} * * *", second_before))
-    return found.astimezone(UTC).timestamp() == t // 10**9 and matches(days, found)
+    return found.astimezone(UTC).timestamp() == t // 10**9 and matches(days, found.date())
 
 
-def matches(days: str, moment: datetime) -> bool:
-    """Whether cronsim finds that the day fields hold on the date of a moment."""
-    noon = moment.replace(hour=12, minute=0, second=0, tzinfo=None)
+@cache  # to a date that is rare cronsim walks through years, for each minute of the day anew
+def matches(days: str, day: date) -> bool:
+    """Whether cronsim finds that the day fields hold on a date."""
+    noon = datetime.combine(day, time(12))
     found = next(CronSim(f"0 12 {days}", noon - timedelta(seconds=1)), None)
     return found == noon
 

@@ -9,15 +9,19 @@ import shutil
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scheduler.client import Client
+from scheduler.core.messages import DAY, SECOND
 from tests.end_to_end.daemon import Daemon, Desk, eventually
+from tests.end_to_end.ledgers import eventful, write_ledger
 from tests.end_to_end.test_reload import settle, ticking, wait_for_line
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -220,3 +224,23 @@ def test_a_reload_warns_of_a_task_that_cannot_be_run(desk: Desk, daemon: Daemon)
     answer = desk.ask("reload")
     assert answer.returncode == 0
     assert "warning: nowhere cannot be run: " in answer.stderr
+
+
+def test_at_its_end_nobody_is_waited_for_who_looks(desk: Desk) -> None:
+    until = time.time_ns()
+    records = eventful([f"task-{number}" for number in range(100)], until - 7 * DAY, until, 4_000)
+    assert write_ledger(desk.state / "ledger.db", records) == 400_000
+    desk.tasks("tasks: {fine: {command: ['true'], every: 12h}}\n")
+    daemon = desk.run()
+    daemon.wait_for("daemon.ready")
+    since, now = (datetime.fromtimestamp(t / SECOND, UTC).date() for t in (until - 7 * DAY, until + DAY))
+    path = f"/api/timeline?from={since}&until={now}&buckets=4000"
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            client.connect(str(socket_of(desk)))
+            client.sendall(asked)
+        time.sleep(0.2)  # they are being answered
+        assert daemon.stop() == 0
+    assert daemon.seen("daemon.threads_left") == []
