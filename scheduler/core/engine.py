@@ -148,7 +148,9 @@ class Engine:
             return  # of a task that went with a reload, or told twice
         now = self._life.now
         state.started = min(state.started, now)  # the clock slews
-        if event.started is not None and (event.started > now or state.stepped_back == event.run):
+        if (
+            event.started is not None and event.started > now
+        ):  # it has gone back: nothing ends before it began
             event = event._replace(started=state.started)
         self._life.ended(state, event)
         if event.status is Status.COMPLETED and self._is_of_now(state, event.run):
@@ -185,8 +187,6 @@ class Engine:
             state.supervisor.clock_stepped(event.by)
             if state.active is not None or state.lingering is not None:
                 state.started += event.by
-            if event.by < 0:
-                state.stepped_back = state.active
             self._life.restarts.clock_stepped(state)
         self._life.announce(events.CLOCK_STEPPED, "warning", by=format_duration(event.by))
 

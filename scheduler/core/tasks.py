@@ -40,7 +40,7 @@ class TaskState:
         "active", "attempts", "broken", "by_hand", "dependents", "fold", "followers", "is_appointment",
         "is_pace", "keeps_running", "label", "labels", "last_due", "lingering", "looping", "name", "newest",
         "paused", "queued", "rank", "recorded", "removed", "retry_run", "slot", "spec", "stale", "started",
-        "stepped_back", "success", "supervisor", "table", "tick", "timers", "trigger", "upstream",
+        "success", "supervisor", "table", "tick", "timers", "trigger", "upstream",
     )  # fmt: skip
 
     def __init__(self, spec: TaskSpec, table: MarketTable, rank: int, since: Instant) -> None:
@@ -53,7 +53,6 @@ class TaskState:
         self.supervisor = Supervisor(spec.restart)
         self.active: Run | None = None
         self.started: Instant = 0  # of the active run; by the clock as it is now, wherever that has stepped
-        self.stepped_back: Run | None = None  # the clock went back while it was active
         self.label = ""  # the calendar that the active run belongs to
         self.slot: Priority | None = None  # that the active or lingering run has taken
         self.queued: Run | None = None  # behind the active run, or waiting for a slot

@@ -100,6 +100,19 @@ def test_what_comes_after_a_task_is_expected_when_that_is_and_under_way_while_th
     assert found["a"].in_flight == found["b"].in_flight == (at("09:15"),)
 
 
+def test_what_itself_is_under_way_is_in_flight_although_the_head_of_its_chain_is_done() -> None:
+    specs = [spec("a", PACE), spec("b", After("a"))]
+    desk = Desk(specs, TABLE, "2026-11-23T09:10:00+05:30", scripts={"b": endless})
+    desk.until("2026-11-23T09:16:00+05:30")
+    found = {each.name: each.in_flight for each in expectations(desk.engine.tasks.values())}
+    assert found == {"a": (), "b": (at("09:15"),)}
+
+
+def test_a_stretch_that_ends_with_the_first_due_of_all_accounts_for_it() -> None:
+    assert examine(expected(), at("09:25"), at("09:26"), [row("09:15", "09:25")]).open == 0
+    assert examine(expected(), at("09:25"), at("09:36"), [row("09:15", "09:25")]).open == 1
+
+
 def test_a_run_that_waits_to_be_tried_again_is_under_way() -> None:
     desk = Desk([spec("a", PACE)], TABLE, "2026-11-23T09:10:00+05:30", scripts={"a": bad()})
     desk.until("2026-11-23T09:15:01+05:30")

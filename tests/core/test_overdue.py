@@ -173,10 +173,11 @@ def test_a_run_through_which_the_clock_goes_back_has_taken_as_long_as_it_ran(beg
     assert ended(engine, run, now + SECOND, now + 1) == (now + 1, now + SECOND)
 
 
-def test_a_run_through_which_the_clock_goes_forward_has_begun_when_it_began() -> None:
+@pytest.mark.parametrize("by", [HOUR, -30 * SECOND])
+def test_a_run_through_which_the_clock_steps_has_begun_when_it_said_so_where_that_can_be(by: int) -> None:
     engine = engine_with(critical())
     [run] = wake(engine, OPEN)
-    now = stepped(engine, OPEN + MINUTE, HOUR)
+    now = stepped(engine, OPEN + MINUTE, by)
     assert ended(engine, run, now, OPEN + MILLISECOND) == (OPEN + MILLISECOND, now)
 
 

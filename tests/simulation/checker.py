@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.simulation.conduct import conduct
 from tests.simulation.health import health
-from tests.simulation.story import PROMPT, Case, Key, Story
+from tests.simulation.story import PROMPT, Case, Key, Start, Story
 
 _PRIORITIES = ("critical", "important", "nice-to-have")
 
@@ -54,9 +54,14 @@ def _starts(story: Story) -> Iterator[str]:
             continue
         if row is None:
             yield f"{start} is not in the ledger"
-        elif row.started is None or not 0 <= start.wall - row.started <= PROMPT:
+        elif row.started is None or not (0 <= start.wall - row.started <= PROMPT or _went_back(start, row)):
             yield f"{start} began when the ledger says {row.started}"
     yield from _never_begun(story, known)
+
+
+def _went_back(start: Start, row: Any) -> bool:
+    """By the clock it ended before it had begun: then it has begun by that clock."""
+    return row.ended is not None and row.started <= row.ended < start.wall
 
 
 def _never_begun(story: Story, known: dict[Key, Any]) -> Iterator[str]:
