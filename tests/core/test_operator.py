@@ -423,3 +423,11 @@ def test_of_a_retry_that_is_cancelled_while_it_waits_the_failure_stands() -> Non
     assert desk.engine.tasks["a"].queued is None
     assert attempts(desk, "a")[-1] == (waiting.attempt - 1, "failed", "error")
     assert attempts(desk, "then") == [(0, "skipped", "upstream")]
+
+
+def test_until_when_a_task_is_paused_and_who_takes_slots_can_be_seen() -> None:
+    desk = Desk([spec("a", PACE), spec("b", PACE)], TABLE, TEN, scripts={"a": endless, "b": endless})
+    assert desk.engine.tasks["a"].paused_until is None
+    desk.tell(PauseRequested("a", instant("2026-11-23T11:00:00+05:30")))
+    assert desk.engine.tasks["a"].paused_until == instant("2026-11-23T11:00:00+05:30")
+    assert (desk.engine.slots.taken, desk.engine.slots.slots) == (2, 64)
