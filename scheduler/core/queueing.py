@@ -146,10 +146,10 @@ class Queueing:
             self._life.outcomes.give_up(state, run, reason)
 
     def cancel(self, state: TaskState) -> None:
-        """Likewise, because an operator wants it so."""
+        """Something waits, and an operator does not want it."""
         run = self._take_out(state)
-        if run is not None:
-            self._life.outcomes.cancel(state, run)
+        assert run is not None, "who asks has seen it wait"
+        self._life.outcomes.cancel(state, run)
 
     def _take_out(self, state: TaskState) -> Run | None:
         run, state.queued = state.queued, None

@@ -44,7 +44,7 @@ class Recovery:
             state.last_due = history.expected_from - 1
             if history.latest is not None and not state.trigger.clock_driven:
                 state.last_due = max(state.last_due, history.latest.last_due or history.latest.due)
-            self._catch_up(state, history, _unfinished_upstream(state, histories))
+            self._catch_up(state, history, _unfinished_upstream(state, histories, life.now))
         else:
             state.last_due = life.now if self.started else life.now - 1  # a reload: due after the change
         now_due = state.trigger.next_after(state.last_due, state.table)
@@ -157,10 +157,19 @@ _MADE_UP = frozenset({Cause.CATCH_UP, Cause.AFTER})
 _PASSED_ON = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})  # when they are over
 
 
-def _unfinished_upstream(state: TaskState, histories: Mapping[str, TaskHistory]) -> Container[Instant]:
-    """The dues that are not over in what it comes after: it will hear of them."""
+def _unfinished_upstream(
+    state: TaskState, histories: Mapping[str, TaskHistory], now: Instant
+) -> Container[Instant]:
+    """The dues that are not over in what it comes after, or are made up there: it will hear of them."""
     known = None if state.upstream is None else histories.get(state.upstream.name)
-    return () if known is None else {record.due for record in known.interrupted}
+    if known is None:
+        return ()
+    head, first = state.head, histories.get(state.head.name)
+    newest = head.trigger.last_before(now + 1, head.table)
+    found = {record.due for record in known.interrupted}
+    if newest is not None and first is not None and first.expected_from <= newest:
+        found.add(newest)
+    return found
 
 
 def _of(history: TaskHistory, status: Status) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,16 +221,19 @@ def test_what_is_under_way_further_up_the_chain_is_not_made_ahead_of_it() -> Non
     ]
 
 
-def test_a_chain_that_is_backfilled_from_both_ends_makes_each_due_once() -> None:
-    for order in (("up", "down"), ("down", "up")):
-        chain = [spec("up", REPORT), spec("down", After("up"))]
-        desk = Desk(chain, TABLE, TEN, scripts={"up": ok(3), "down": ok(2)})
-        for task in order:
-            desk.tell(BackfillRequested(task, dues("09:20:00", "09:30:00")))
-        desk.until("2026-11-23T10:02:00+05:30")
-        for task in ("up", "down"):
-            starts = [(run.due, run.attempt) for run in desk.started if run.task == task]
-            assert starts == [(due, 1) for due in dues("09:20:00", "09:30:00")]
+@pytest.mark.parametrize("order", [("up", "down"), ("down", "up")])
+@pytest.mark.parametrize("lasts", [2, 5])
+def test_a_chain_that_is_backfilled_from_both_ends_makes_each_due_once(
+    order: tuple[str, str], lasts: int
+) -> None:
+    chain = [spec("up", REPORT), spec("down", After("up"))]
+    desk = Desk(chain, TABLE, TEN, scripts={"up": ok(3), "down": ok(lasts)})
+    for task in order:
+        desk.tell(BackfillRequested(task, dues("09:20:00", "09:30:00")))
+    desk.until("2026-11-23T10:02:00+05:30")
+    for task in ("up", "down"):
+        starts = [(run.due, run.attempt) for run in desk.started if run.task == task]
+        assert starts == [(due, 1) for due in dues("09:20:00", "09:30:00")]
 
 
 def test_what_comes_after_and_has_completed_before_is_not_made_again() -> None:

@@ -279,3 +279,16 @@ def test_what_does_not_come_after_a_task_any_more_answers_for_all_that_is_not_ov
     desk.until("2026-11-23T10:01:00+05:30")
     dues = ["00:00", "00:05"] if at > "2026-11-23T10:00:05" else ["00:00"]
     assert rows(desk, "down") == rows(desk, "last") == [(due, 0, "missed", "stopped", 1) for due in dues]
+
+
+def test_what_comes_after_a_tick_that_waits_behind_a_run_is_decided_with_it_after_a_crash() -> None:
+    tasks = [spec("up", PACE, overlap=Overlap.QUEUE_ONE, restart=NEVER), DOWN]
+    before = Desk(tasks, TABLE, TEN, scripts={"up": ok(7), "down": endless})
+    before.until("2026-11-23T10:00:06+05:30").tell(RunNow("down"))
+    desk = after_the_crash(tasks, before, "2026-11-23T10:00:06.500+05:30")
+    desk.until("2026-11-23T10:00:09+05:30")
+    assert rows(desk, "up")[:2] == [
+        ("00:00", 1, "failed", "interrupted", 1),
+        ("00:05", 1, "completed", "", 1),
+    ]
+    assert [row for row in rows(desk, "down") if row[0] == "00:05"] == [("00:05", 1, "completed", "", 1)]

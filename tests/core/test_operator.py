@@ -431,3 +431,6 @@ def test_until_when_a_task_is_paused_and_who_takes_slots_can_be_seen() -> None:
     desk.tell(PauseRequested("a", instant("2026-11-23T11:00:00+05:30")))
     assert desk.engine.tasks["a"].paused_until == instant("2026-11-23T11:00:00+05:30")
     assert (desk.engine.slots.taken, desk.engine.slots.slots) == (2, 64)
+    assert desk.engine.state("a").name == "a"
+    with pytest.raises(UnknownTaskError, match="did you mean 'a'"):
+        desk.engine.state("aa")

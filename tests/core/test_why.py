@@ -15,6 +15,7 @@ from scheduler.core.reasons import Known
 from scheduler.core.triggers import After, At, Cron, Every, KeepRunning, On, Trigger, parse_anchor
 from scheduler.core.why import Explanation, why_market
 from scheduler.core.why_task import why_task
+from scheduler.core.wording import encodable
 from tests.core.desk import Desk, spec
 from tests.core.tables import DRILL, always, drill_week, nse_week, square_off_week
 from tests.helpers import instant
@@ -576,3 +577,10 @@ def test_a_loop_that_should_run_and_does_not_is_told_as_such() -> None:
     assert asked(KeepRunning(OPEN_ONLY), NOON, known=known).sentence.startswith(
         f"{AT_NOON}should be kept running since 09:15 until 15:30, but no run of it is under way"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("plain", "plain"), ("naïve", "naïve"), ("half \udcff of a pair", "half ? of a pair")]
+)
+def test_a_text_is_made_one_that_json_and_databases_take(text: str, told: str) -> None:
+    assert encodable(text) == told
