@@ -207,6 +207,7 @@ def test_a_retry_in_whose_place_nothing_else_may_go_is_not_over_while_it_begins(
     desk.tell(RestartRequested("up"))
     desk.until("2026-11-23T10:00:07+05:30")
     assert rows(desk, "down") == [("00:00", 0, "queued", "", 1), ("00:05", 0, "skipped", "upstream", 1)]
+    assert rows(desk, "up")[-1] == ("00:05", 0, "skipped", "no-slot", 1)
 
 
 def test_what_a_removed_task_awaited_is_missed() -> None:

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from scheduler.core.admission import Admission
-from scheduler.core.messages import MILLISECOND, SECOND, PauseRequested, Priority, ResumeRequested, RunNow
-from scheduler.core.triggers import At, KeepRunning, On, parse_anchor
+from scheduler.core.messages import (
+    MILLISECOND,
+    SECOND,
+    PauseRequested,
+    Priority,
+    ResumeRequested,
+    RunNow,
+    Wake,
+)
+from scheduler.core.triggers import After, At, KeepRunning, On, parse_anchor
 from tests.core.desk import ALWAYS, Desk, endless, ok, spec
 from tests.core.tables import nse_week
 from tests.helpers import instant
@@ -42,6 +50,26 @@ def test_who_gets_a_slot_starts_as_late_as_law_4_lets_it(
 ) -> None:
     desk = waiting(seconds, catchup=catchup).until("2026-11-23T10:00:30+05:30")
     assert [row[1:3] for row in desk.outcomes("waits")] == [outcome]
+
+
+def test_what_comes_after_a_long_run_is_as_late_as_it_has_waited_for_its_slot() -> None:
+    tasks = [
+        spec("up", AT_TEN, priority=Priority.CRITICAL),
+        spec("down", After("up"), catchup=5 * SECOND),
+        spec("other", AT_TEN),
+    ]
+    desk = Desk(tasks, TABLE, TEN, scripts={"up": ok(60), "other": ok(63)}, admission=Admission(2, 1))
+    desk.until("2026-11-23T10:01:05+05:30")
+    assert desk.outcomes("down") == [("10:00:00", "completed", "", 1)]
+
+
+def test_what_the_clock_made_due_is_as_late_as_its_due_is_old_when_it_came_late_itself() -> None:
+    tasks = [spec("hog", On(("nothing",))), spec("waits", AT_TEN, catchup=5 * SECOND)]
+    desk = Desk(tasks, TABLE, "2026-11-23T09:59:59+05:30", scripts={"hog": ok(7)}, admission=Admission(1, 0))
+    desk.tell(RunNow("hog"))
+    desk.sleep("2026-11-23T10:00:04+05:30").tell(Wake())
+    desk.until("2026-11-23T10:00:30+05:30")
+    assert desk.outcomes("waits") == [("10:00:00", "skipped", "no-slot", 1)]
 
 
 def test_a_critical_run_that_waits_takes_a_reserved_slot_that_comes_free() -> None:
