@@ -136,13 +136,12 @@ class Recovery:
 
     def _pass_on(self, dependent: TaskState, done: Record, known: TaskHistory | None) -> None:
         """It ended just before a crash, or was to be tried again: what comes after it has yet to hear."""
-        if known is None or known.latest is None:
-            told = known is None or known.expected_from > done.due
-        else:
+        if known is None or known.expected_from > done.due:
+            return  # it was not expected of it then
+        if known.latest is not None:
             reached = known.latest.last_due or known.latest.due
-            told = reached > done.due or (reached == done.due and not _stopped(known.latest))
-        if told:
-            return
+            if reached > done.due or (reached == done.due and not _stopped(known.latest)):
+                return
         if done.status is not Status.COMPLETED:
             run = Run(dependent.name, done.due, 0, Cause.AFTER)
             self._life.outcomes.skip(dependent, run, Reason.UPSTREAM)

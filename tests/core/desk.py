@@ -103,7 +103,7 @@ class Desk:
         admission: Admission | None = None,
     ) -> None:
         self.table = table
-        self.now = instant(at)
+        self.now = self.began = instant(at)
         self.scripts = dict(scripts or {})
         self.started: list[Run] = []
         self.stopped: list[StopRun] = []
@@ -187,7 +187,7 @@ class Desk:
         for name in {task for task, _, _ in self.rows}:
             rows = sorted((r for r in self.rows.values() if r.task == name), key=lambda r: (r.due, r.attempt))
             clock = [r for r in rows if r.cause in ("tick", "catch-up", "retry")]
-            newest = max((r.last_due or r.due for r in clock), default=self.now - 1)
+            newest = max((r.last_due or r.due for r in clock), default=self.began - 1)  # by its definition
             running = tuple(r for r in rows if r.status in (Status.QUEUED, Status.RUNNING))
             trigger = self.engine.tasks[name].trigger
             due = trigger.last_before(self.now + 1, self.table) if isinstance(trigger, KeepRunning) else None

@@ -293,3 +293,13 @@ def test_what_comes_after_a_tick_that_waits_behind_a_run_is_decided_with_it_afte
         ("00:05", 1, "completed", "", 1),
     ]
     assert [row for row in rows(desk, "down") if row[0] == "00:05"] == [("00:05", 1, "completed", "", 1)]
+
+
+def test_a_task_that_was_away_when_its_upstream_ended_is_not_told_of_it_by_the_next_scheduler() -> None:
+    desk = Desk([UP, DOWN], TABLE, TEN, scripts={"up": ok(0), "down": ok(0)})
+    desk.until("2026-11-23T10:00:01+05:30").tell(Configure((UP,), {"NSE": TABLE}))
+    desk.until("2026-11-23T10:00:07+05:30").tell(Configure((UP, DOWN), {"NSE": TABLE}))
+    history = desk.crash()
+    history["down"] = history["down"]._replace(expected_from=desk.now)  # as its definition says
+    after = Desk([UP, DOWN], TABLE, "2026-11-23T10:00:08+05:30", history=history).on_the_ledger_of(desk)
+    assert rows(after, "down") == [("00:00", 1, "completed", "", 1)]

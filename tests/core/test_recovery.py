@@ -192,7 +192,7 @@ DOWN_LATER = DOWN_DONE._replace(due=TEN + SECOND)
         (TaskHistory(TEN + 1), False),  # it is younger than that run
         (after(DOWN_DONE), False),
         (after(DOWN_LATER), False),
-        (after(DOWN_STOPPED), True),
+        (after(DOWN_STOPPED)._replace(expected_from=TEN), True),
     ],
 )
 def test_what_comes_after_a_completed_run_is_started_unless_it_has_been_told(
